@@ -1,0 +1,1 @@
+"""Autotuning for fused Triton kernels: tune once, serve the verified best configuration."""

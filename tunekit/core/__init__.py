@@ -1,0 +1,1 @@
+"""The vocabulary: plain data, no torch, triton or optuna."""

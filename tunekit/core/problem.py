@@ -1,0 +1,92 @@
+"""One tuning task: a kernel, its dims, a dtype, an alignment class and a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tunekit.errors import ShapeError
+
+ITEMSIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of one element of each dtype tunekit tunes."""
+
+_DTYPE_ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read `64,128,254,254` (or `64x128x254x254`).
+
+    Raises:
+        ShapeError: the text is no comma-separated list of positive integers.
+    """
+    parts = text.strip().strip("()[]").replace("x", ",").split(",")
+    try:
+        shape = tuple(int(part) for part in parts)
+    except ValueError:
+        raise ShapeError(
+            f"--shape {text!r}: expected positive integers separated by commas, "
+            "such as 64,128,254,254"
+        ) from None
+    if any(size <= 0 for size in shape):
+        raise ShapeError(f"--shape {text!r}: every dim must be at least 1")
+    return shape
+
+
+def parse_dtype(text: str) -> str:
+    """The dtype's full name: `bf16` and `torch.bfloat16` are `bfloat16`.
+
+    Raises:
+        ShapeError: tunekit does not tune that dtype.
+    """
+    name = text.lower().removeprefix("torch.")
+    name = _DTYPE_ALIASES.get(name, name)
+    if name not in ITEMSIZES:
+        raise ShapeError(f"--dtype {text!r}: expected one of {', '.join(ITEMSIZES)}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What one Optuna study is about.
+
+    Attributes:
+        kernel: the kernel's name, or its `module:NAME` reference.
+        kernel_hash: hash of the source that computes the result; another hash is another kernel.
+        dims: the sizes the launch depends on, by name, such as `(("n", 4096),)`.
+        dtype: dtype of the inputs, `float32` and so on.
+        alignment: what Triton specialises the binary on (see `kernels.plan.alignment_class`).
+        device: slug of a GPU model in the device table, such as `h100`.
+    """
+
+    kernel: str
+    kernel_hash: str
+    dims: tuple[tuple[str, int], ...]
+    dtype: str
+    alignment: str
+    device: str
+
+    @classmethod
+    def of(
+        cls,
+        kernel: str,
+        kernel_hash: str,
+        dims: Mapping[str, int] | Iterable[tuple[str, int]],
+        dtype: str,
+        alignment: str,
+        device: str,
+    ) -> Problem:
+        """Build one from dims in any order."""
+        return cls(kernel, kernel_hash, tuple(sorted(dict(dims).items())), dtype, alignment, device)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return ITEMSIZES[self.dtype]
+
+    @property
+    def key(self) -> str:
+        """A stable text identity, also the name of the Optuna study."""
+        dims = ",".join(f"{name}={size}" for name, size in self.dims)
+        return (
+            f"{self.kernel}@{self.kernel_hash}[{dims}]:{self.dtype}:{self.alignment}:{self.device}"
+        )

@@ -1,0 +1,1 @@
+"""Evaluate one configuration: compile, verify, and measure or estimate."""

@@ -1,0 +1,146 @@
+"""Compile a launch with Triton, for the GPU that is present or for one that is not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from tunekit.core.config import Config
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Binary
+from tunekit.evaluate.binary import Resources, read_resources
+from tunekit.kernels.plan import Launch, TensorMeta
+
+_GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.\w]*)\.(?P<type>[bfsu]\d+)")
+_ASYNC_COPY = re.compile(r"cp\.async\.\w+\.shared\S*\.global\S*\s+\[[^\]]+\],\s*\[[^\]]+\],\s*(\w+)")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled configuration.
+
+    Attributes:
+        kernel: Triton's CompiledKernel; called as `kernel[grid](*arguments)`.
+        binary: what the compiler made.
+    """
+
+    kernel: Any
+    binary: Binary
+
+    def launch(self, grid: tuple[int, int, int], arguments: Mapping[str, Any]) -> None:
+        """Launch on the current stream; arguments by name, in the function's order."""
+        self.kernel[grid](*arguments.values())
+
+
+class CompileOnlyDriver:
+    """Stands where Triton's driver would, for a GPU that is not in this machine."""
+
+    def __init__(self, device: Device) -> None:
+        self._target = GPUTarget("cuda", device.compute_capability, device.warp_size)
+
+    def get_current_target(self) -> GPUTarget:
+        """The GPU to compile for."""
+        return self._target
+
+    def get_current_device(self) -> int:
+        """Index of the device Triton caches binaries under."""
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        """No stream: nothing is launched."""
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        """Arguments are meta tensors."""
+        return torch.device("meta")
+
+
+def compile_for(device: Device) -> None:
+    """From here on, in this process, compile for `device` although it is not present."""
+    driver.set_active(CompileOnlyDriver(device))
+
+
+def stand_in(meta: TensorMeta, device: str = "meta") -> torch.Tensor:
+    """A tensor with that metadata and no memory; its address has the same misalignment."""
+    dtype = getattr(torch, meta.dtype)
+    offset = meta.misalignment // meta.itemsize
+    extent = 1 + sum(
+        (size - 1) * stride for size, stride in zip(meta.shape, meta.strides, strict=True)
+    )
+    base = torch.empty(offset + max(extent, 0), dtype=dtype, device=device)
+    return torch.as_strided(base, meta.shape, meta.strides, offset)
+
+
+def ordered_arguments(function: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments in the order of the function's signature, launch options left out."""
+    return {name: arguments[name] for name in function.arg_names if name in arguments}
+
+
+def compile_launch(launch: Launch, config: Config, scalars: Mapping[str, float]) -> Compiled:
+    """Compile one configuration as the JIT would for these inputs.
+
+    Raises:
+        Whatever Triton raises when the configuration does not compile.
+    """
+    kernel = _warmup(launch, config, scalars)
+    kernel = kernel.result() if hasattr(kernel, "result") else kernel
+    resources = read_resources(kernel.asm["cubin"])
+    return Compiled(kernel, _binary(kernel, resources))
+
+
+def compile_ahead(
+    items: Sequence[tuple[Launch, Config, Mapping[str, float]]], threads: int
+) -> None:
+    """Compile many configurations in parallel, into Triton's cache.
+
+    Failures show when `compile_launch` is called for the same configuration.
+    """
+    with (
+        ThreadPoolExecutor(threads) as executor,
+        triton.AsyncCompileMode(executor, ignore_errors=True),
+    ):
+        for launch, config, scalars in items:
+            _warmup(launch, config, scalars)
+
+
+def _warmup(launch: Launch, config: Config, scalars: Mapping[str, float]) -> Any:
+    arguments = launch.bind(
+        [stand_in(meta) for meta in launch.inputs],
+        [stand_in(meta) for meta in launch.outputs],
+        scalars,
+        config,
+    )
+    return launch.function.warmup(**arguments, grid=launch.grid(config))
+
+
+def _binary(kernel: Any, resources: Resources) -> Binary:
+    ptx = kernel.asm["ptx"]
+    return Binary(
+        hash=hashlib.sha256(kernel.asm["cubin"]).hexdigest()[:16],
+        registers=resources.registers,
+        spill_bytes=resources.local_bytes,
+        shared_bytes=max(resources.shared_bytes, int(kernel.metadata.shared)),
+        load_bytes=_widest_access(ptx, "ld"),
+        store_bytes=_widest_access(ptx, "st"),
+    )
+
+
+def _widest_access(ptx: str, what: str) -> int:
+    """Bytes of the widest global load or store instruction of a thread."""
+    widths = [0]
+    for match in _GLOBAL_ACCESS.finditer(ptx):
+        if match["what"] == what:
+            lanes = re.search(r"\.v(\d)", match["modifiers"])
+            widths.append(int(match["type"][1:]) // 8 * (int(lanes[1]) if lanes else 1))
+    if what == "ld":
+        widths += [int(size, 0) for size in _ASYNC_COPY.findall(ptx)]
+    return max(widths)

@@ -1,0 +1,52 @@
+"""Evaluate for a GPU that is not present: compile, reject, estimate."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Status
+from tunekit.evaluate.compile import compile_ahead, compile_for, compile_launch
+from tunekit.evaluate.estimate import Workload, estimate_us
+from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.limits import unfit_reason
+from tunekit.evaluate.binary import full_block_path, parse_ptx
+from tunekit.evaluate.text import one_line
+from tunekit.kernels.registry import find_kernel
+
+
+class CompileOnlyEvaluator:
+    """Compiles for `device` with Triton's own compiler and estimates the time."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        compile_for(device)
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Compile ahead, in parallel."""
+        items = []
+        for job in jobs:
+            kernel = find_kernel(job.kernel)
+            launch = kernel.launch_for(job.shape, job.dtype, self._device)
+            items.append((launch, job.config, kernel.scalar_values(job.scalars)))
+        if len(items) > 1:
+            compile_ahead(items, threads=os.cpu_count() or 1)
+
+    def evaluate(self, job: Job) -> Outcome:
+        """Compile, reject what does not fit, estimate; verifying is the interpreter's part."""
+        kernel = find_kernel(job.kernel)
+        launch = kernel.launch_for(job.shape, job.dtype, self._device)
+        try:
+            compiled = compile_launch(launch, job.config, kernel.scalar_values(job.scalars))
+        except Exception as error:
+            return Outcome(Status.COMPILE_ERROR, reason=one_line(error))
+        binary = compiled.binary
+        if reason := unfit_reason(binary, job.config, self._device):
+            return Outcome(Status.REJECTED, reason=reason, binary=binary)
+        path = full_block_path(parse_ptx(compiled.kernel.asm["ptx"]))
+        blocks = math.prod(launch.grid(job.config))
+        workload = Workload(kernel.bytes_moved(launch), blocks, launch.repeats(job.config))
+        time_us = estimate_us(workload, binary, path, job.config, self._device)
+        return Outcome(Status.OK, time_us=time_us, binary=binary)

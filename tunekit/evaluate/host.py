@@ -1,0 +1,76 @@
+"""Where evaluations are made: on a GPU that is present, or for one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self
+
+from tunekit._version import __version__
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Provenance, Source
+from tunekit.errors import WorkerError
+from tunekit.evaluate.job import Job
+from tunekit.evaluate.pool import EstimatePool, Pool, Worker
+
+ESTIMATE_PROTOCOL = "estimate-1"
+
+
+class Host:
+    """A device, the pool that evaluates for it, and what every evaluation's provenance says."""
+
+    def __init__(
+        self, device: Device, pool: Pool, source: Source, protocol: str, driver: str
+    ) -> None:
+        self.device, self.pool, self.source = device, pool, source
+        self._protocol, self._driver = protocol, driver
+
+    @classmethod
+    def on_gpu(cls, index: int) -> Host:
+        """Measure on CUDA GPU `index`.
+
+        Raises:
+            UnknownDeviceError: there is no such GPU.
+        """
+        from tunekit.evaluate.measure import PROTOCOL
+        from tunekit.evaluate.present import select_gpu
+
+        gpu = select_gpu(index)
+        pool = Worker(f"device:{index}", gpu.device.slug)
+        return cls(gpu.device, pool, Source.MEASURED, PROTOCOL, gpu.driver)
+
+    @classmethod
+    def estimating(cls, device: Device) -> Host:
+        """Compile for `device`, check in the interpreter, estimate."""
+        return cls(device, EstimatePool(device.slug), Source.ESTIMATED, ESTIMATE_PROTOCOL, "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.pool.close()
+
+    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
+        """Interleaved samples of several configurations, and of a plain copy last."""
+        if not isinstance(self.pool, Worker):
+            raise WorkerError("finalists can be measured on a GPU only")
+        return self.pool.race(jobs, rounds)
+
+    def provenance(self, created_at: str) -> Provenance:
+        """Where and with what this run evaluates."""
+        return Provenance(
+            gpu_name=self.device.names[0],
+            sm_count=self.device.sm_count,
+            driver=self._driver,
+            torch=version("torch"),
+            triton=version("triton"),
+            tunekit=__version__,
+            protocol=self._protocol,
+            created_at=created_at,
+        )

@@ -1,0 +1,82 @@
+"""Check a configuration's arithmetic in Triton's interpreter, on the CPU.
+
+The interpreter ignores num_warps and num_stages as launch options, cannot race and truncates
+bfloat16, so this verifies arithmetic and indexing, never the binary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Status, VerifiedBy
+from tunekit.evaluate.compile import ordered_arguments
+from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.text import one_line
+from tunekit.evaluate.verify import check_inputs, describe_error, error_of, expected_output
+from tunekit.kernels.registry import find_kernel
+
+_MOST_PROGRAMS = 12
+_ALL_PATTERNS = 2**16
+
+
+class InterpreterEvaluator:
+    """Runs configurations under TRITON_INTERPRET=1, which must be set before Triton is imported.
+
+    Args:
+        device: the GPU the launch is planned for; here it is given one SM that holds two blocks,
+            so that a grid-stride loop goes round at a small size too.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = dataclasses.replace(device, sm_count=1, max_blocks_per_sm=2)
+        self._known: dict[object, Outcome] = {}
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Nothing to do ahead."""
+
+    def evaluate(self, job: Job) -> Outcome:
+        """Run once for all configurations that differ in launch options only."""
+        key = (job.kernel, job.dtype, job.seed, job.shape, tuple(job.scalars.items()),
+               tuple(job.config.meta().items()), job.config.get("num_stages", 1))  # fmt: skip
+        if key not in self._known:
+            self._known[key] = self._evaluate(job)
+        return self._known[key]
+
+    def _evaluate(self, job: Job) -> Outcome:
+        kernel = find_kernel(job.kernel)
+        scalars = kernel.scalar_values(job.scalars)
+        shape = kernel.check_shape(job.shape, job.config, 0)
+        programs = self._programs(kernel.check_shape(job.shape, job.config, _ALL_PATTERNS), job)
+        if programs <= _MOST_PROGRAMS:
+            shape = kernel.check_shape(job.shape, job.config, _ALL_PATTERNS)
+        launch = kernel.launch_for(shape, job.dtype, self._device)
+        inputs = check_inputs(launch.inputs, job.seed, "cpu")
+        output = torch.empty(launch.outputs[0].shape, dtype=inputs[0].dtype)
+
+        def run(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
+            arguments = launch.bind(inputs, [output], scalars, job.config)
+            launch.function[launch.grid(job.config)](
+                **ordered_arguments(launch.function, arguments)
+            )
+
+        try:
+            error = error_of(
+                run, inputs, output, expected_output(kernel, inputs, scalars), job.dtype
+            )
+        except Exception as failure:
+            return Outcome(Status.ERROR, reason=one_line(failure))
+        where = f"in the interpreter at {','.join(map(str, shape))}"
+        if error > 1.0:
+            return Outcome(Status.WRONG, reason=describe_error(error, where), max_error=error)
+        return Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, max_error=error)
+
+    def _programs(self, shape: tuple[int, ...], job: Job) -> int:
+        flat = dataclasses.replace(self._device, sm_count=2**20)
+        x, y, z = (
+            find_kernel(job.kernel).launch_for(shape, job.dtype, flat).grid(job.config)
+        )
+        return x * y * z

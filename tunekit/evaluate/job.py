@@ -1,0 +1,79 @@
+"""What crosses the pipe to a worker and back: strings and numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tunekit.core.config import Config
+from tunekit.core.evaluation import Binary, Status, VerifiedBy
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One configuration to evaluate; any failure can be repeated from it alone.
+
+    Attributes:
+        kernel: a reference `kernels.registry.find_kernel` understands.
+        shape: of the inputs.
+        scalars: values of the kernel's run-time scalars.
+        target: slug of the GPU model to compile for; on a GPU, the model that is present.
+        seed: of the inputs.
+        deadline_s: seconds until the worker is killed and the job ends as a timeout.
+    """
+
+    kernel: str
+    shape: tuple[int, ...]
+    dtype: str
+    scalars: Mapping[str, float]
+    config: Config
+    target: str
+    seed: int = 0
+    deadline_s: float = 60.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self) | {"config": dict(self.config), "scalars": dict(self.scalars)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        """From what `to_json` gave."""
+        return cls(**{**data, "shape": tuple(data["shape"]), "config": Config(data["config"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker says of a job; the parent adds problem and provenance.
+
+    Attributes:
+        time_us: of one launch: median of the samples, or the estimate.
+        max_error: largest error in units of what is allowed.
+    """
+
+    status: Status
+    reason: str = ""
+    verified_by: VerifiedBy | None = None
+    time_us: float | None = None
+    samples_us: tuple[float, ...] = ()
+    binary: Binary | None = None
+    max_error: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """From what `to_json` gave."""
+        verified_by = data["verified_by"]
+        binary = data["binary"]
+        return cls(
+            status=Status(data["status"]),
+            reason=data["reason"],
+            verified_by=None if verified_by is None else VerifiedBy(verified_by),
+            time_us=data["time_us"],
+            samples_us=tuple(data["samples_us"]),
+            binary=None if binary is None else Binary(**binary),
+            max_error=data["max_error"],
+        )

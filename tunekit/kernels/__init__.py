@@ -1,0 +1,1 @@
+"""Epilogues, templates, and the library of fused ops."""

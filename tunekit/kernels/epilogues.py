@@ -1,0 +1,72 @@
+"""Device functions applied to values in registers, in float32.
+
+Each uses only what the interpreter runs too: no libdevice, no inline assembly.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def mish(x):
+    """x·tanh(log(1 + eˣ)), with one exponential and one reciprocal square root.
+
+    tanh(log(s)) = (s² - 1)/(s² + 1); with s = 1 + e and n = e(e + 2) that is n/(n + 2). Above 20
+    the quotient is 1 in float32 and e is held there, so that n stays finite. 1/d is taken as
+    rsqrt(d)², a special-function result and a product instead of a division's eight instructions.
+    """
+    e = tl.exp2(tl.minimum(x, 20.0) * LOG2_E)
+    n = e * (e + 2.0)
+    root = tl.rsqrt(n + 2.0)
+    return x * (n * root * root)
+
+
+@triton.jit
+def gelu_nonpositive(x):
+    """Exact GELU, x·Φ(x), of x <= 0, with one exponential.
+
+    Φ(-z) = 2^P(z): log2 of the normal distribution's tail is smooth, and a polynomial of degree
+    10, fitted by Lawson's iteration on [0, 9] (benchmarks/fit_gelu.py), gives x·Φ(x) within
+    5e-8. Past 9 P falls faster than the tail, to -inf at infinity, so -inf gives nan as eager does.
+    """
+    z = -x
+    p = -1.2158488438274162e-08 * z + 4.517607408160984e-07
+    p = p * z - 6.914965524629224e-06
+    p = p * z + 5.5077209253795445e-05
+    p = p * z - 0.00021429441403597593
+    p = p * z - 0.00011894118506461382
+    p = p * z + 0.007073736749589443
+    p = p * z - 0.05251603573560715
+    p = p * z - 0.45919933915138245
+    p = p * z - 1.1511064767837524
+    p = p * z - 0.9999999403953552
+    return x * tl.exp2(p)
+
+
+@triton.jit
+def identity(x):
+    """The value itself: a copy through the template."""
+    return x
+
+
+@triton.jit
+def mish_mish(x):
+    """mish(mish(x))."""
+    return mish(mish(x))
+
+
+@triton.jit
+def mish_add_hardtanh_scale(x, add_value, scale):
+    """clamp(mish(x) + add_value, -1, 1) · scale; nan stays nan."""
+    return tl.clamp(mish(x) + add_value, -1.0, 1.0, propagate_nan=tl.PropagateNan.ALL) * scale
+
+
+@triton.jit
+def add_min_gelu_mul(x, add_value, multiply_value):
+    """gelu(min(x + add_value, 0)) · multiply_value; nan stays nan."""
+    low = tl.minimum(x + add_value, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    return gelu_nonpositive(low) * multiply_value

@@ -1,0 +1,133 @@
+"""A kernel: what is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunekit.core.config import Config
+from tunekit.core.device import Device
+from tunekit.core.problem import Problem
+from tunekit.core.space import Space
+from tunekit.errors import KernelError
+from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class
+from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
+from tunekit.kernels.source_hash import source_hash
+
+if TYPE_CHECKING:
+    import torch
+
+Reference = Callable[..., "torch.Tensor"]
+CheckShape = Callable[[tuple[int, ...], Config, int], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A `@triton.jit` function with a plan, an eager reference and a search space.
+
+    Attributes:
+        name: how the command line and the database call it.
+        plan: from input metadata and a device to a launch.
+        reference: the same in eager PyTorch: `reference(*inputs, **scalars)`; called with
+            float64 tensors to judge results.
+        space: name of a shipped space, or path of a space file.
+        input_count: number of input tensors.
+        scalars: the run-time scalars and the values tuning uses.
+        source_hash: another hash is another kernel: rows of the old one are not served.
+        check_shape: from the shape tuned, a configuration and an element count, a small shape of
+            the same alignment class that is no multiple of the block.
+        elementwise: whether the reference may be computed piece by piece.
+        summary: one line for `tunekit kernels`.
+    """
+
+    name: str
+    plan: Plan
+    reference: Reference
+    space: str
+    input_count: int
+    scalars: Mapping[str, float]
+    source_hash: str
+    check_shape: CheckShape
+    elementwise: bool = False
+    summary: str = ""
+    _spaces: list[Space] = field(default_factory=list, repr=False, compare=False)
+
+    def load_space(self) -> Space:
+        """The search space, read once."""
+        if not self._spaces:
+            self._spaces.append(Space.load(self.space))
+        return self._spaces[0]
+
+    def input_metas(self, shape: Sequence[int], dtype: str) -> tuple[TensorMeta, ...]:
+        """Metadata of the inputs that tuning at `shape` allocates: contiguous, aligned."""
+        return (TensorMeta.contiguous(shape, dtype),) * self.input_count
+
+    def launch_for(self, shape: Sequence[int], dtype: str, device: Device) -> Launch:
+        """The launch of inputs of that shape as tuning allocates them."""
+        return self.plan(self.input_metas(shape, dtype), device)
+
+    def problem_of(self, launch: Launch, device: Device) -> Problem:
+        """The tuning task a launch belongs to."""
+        return Problem.of(
+            self.name,
+            self.source_hash,
+            launch.dims,
+            launch.inputs[0].dtype,
+            alignment_class(launch),
+            device.slug,
+        )
+
+    def bytes_moved(self, launch: Launch) -> int:
+        """The fewest bytes of DRAM traffic: each input read once, each output written once."""
+        return sum(meta.numel * meta.itemsize for meta in (*launch.inputs, *launch.outputs))
+
+    def scalar_values(self, given: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The scalars of a run: the kernel's own values, overridden by `given`.
+
+        Raises:
+            KernelError: `given` names a scalar the kernel does not have.
+        """
+        values = dict(self.scalars)
+        for name, value in (given or {}).items():
+            if name not in values:
+                has = ", ".join(values) or "none"
+                raise KernelError(f"{self.name} has no scalar {name!r}; it has: {has}")
+            values[name] = float(value)
+        return values
+
+
+def pointwise(
+    name: str,
+    *,
+    epilogue: Any,
+    reference: Reference,
+    scalars: Mapping[str, float] | None = None,
+    input_count: int = 1,
+    space: str = "pointwise",
+    summary: str = "",
+) -> Kernel:
+    """A fused element-wise kernel from its epilogue.
+
+    Args:
+        name: how it is called.
+        epilogue: a `@triton.jit` function of one float32 value for each input, then the scalars.
+        reference: the same in eager PyTorch, `reference(*inputs, **scalars)`.
+        scalars: run-time scalars and the values tuning uses, in the epilogue's order.
+        input_count: number of inputs, all of one shape.
+        space: a shipped space or a path.
+        summary: one line that says what it computes.
+    """
+    scalars = dict(scalars or {})
+    return Kernel(
+        name=name,
+        plan=plan_pointwise(epilogue, tuple(scalars)),
+        reference=reference,
+        space=space,
+        input_count=input_count,
+        scalars=scalars,
+        source_hash=source_hash(pointwise_kernel, epilogue),
+        check_shape=pointwise_check_shape,
+        elementwise=True,
+        summary=summary,
+    )

@@ -1,0 +1,73 @@
+"""Find a kernel by the reference a person or a job gives."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from tunekit.errors import KernelError, UnknownKernelError
+from tunekit.kernels.kernel import Kernel
+
+
+def find_kernel(reference: str) -> Kernel:
+    """The kernel called `mish_mish`, `package.module:NAME` or `path/file.py:NAME`.
+
+    Raises:
+        UnknownKernelError: there is none of that name; the nearest is suggested.
+        KernelError: the module cannot be imported.
+    """
+    if ":" not in reference:
+        return _library_kernel(reference)
+    location, _, name = reference.rpartition(":")
+    module = _load_file(Path(location)) if location.endswith(".py") else _load_module(location)
+    found = getattr(module, name, None)
+    if isinstance(found, Kernel):
+        return found
+    kernels = [key for key, value in vars(module).items() if isinstance(value, Kernel)]
+    raise UnknownKernelError(
+        f"{location} has no tunekit kernel {name!r}; it has: {', '.join(kernels) or 'none'}"
+    )
+
+
+def _library_kernel(name: str) -> Kernel:
+    from tunekit.kernels.library import KERNELS
+
+    if name in KERNELS:
+        return KERNELS[name]
+    near = difflib.get_close_matches(name, KERNELS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else "`tunekit kernels` lists them"
+    raise UnknownKernelError(f"unknown kernel {name!r}; {hint}")
+
+
+def _load_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise KernelError(
+            f"cannot import {name!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _load_file(path: Path) -> Any:
+    path = path.resolve()
+    name = f"tunekit_kernel_file_{path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UnknownKernelError(f"{path}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise KernelError(
+            f"cannot import {path}: {type(error).__name__}: {error}"
+        ) from error
+    return module

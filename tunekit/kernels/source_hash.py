@@ -1,0 +1,63 @@
+"""A hash of what a kernel computes, that edits elsewhere in its file leave alone."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import triton
+import triton.language as tl
+
+
+def source_hash(*functions: Any) -> str:
+    """Hash the code of `@triton.jit` functions and of everything they call.
+
+    Triton's own cache key includes the line number; this one sees only the syntax tree, without
+    docstrings and comments, of each function reached, and the compile-time constants they name.
+    """
+    seen: dict[str, str] = {}
+    for function in functions:
+        _collect(function, seen)
+    text = "\n".join(f"{name}\n{seen[name]}" for name in sorted(seen))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _collect(function: Any, seen: dict[str, str]) -> None:
+    python = function.fn
+    name = f"{python.__module__}.{python.__qualname__}"
+    if name in seen:
+        return
+    tree = ast.parse(textwrap.dedent(inspect.getsource(python))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    tree.decorator_list = []
+    if ast.get_docstring(tree, clean=False) is not None:
+        tree.body = tree.body[1:] or [ast.Pass()]
+    seen[name] = ast.unparse(tree)  # not ast.dump: that differs between Python versions
+    for referred, value in _referred(tree, python):
+        if _is_jit(value):
+            _collect(value, seen)
+        elif isinstance(value, tl.constexpr):
+            seen[f"{name}.{referred}"] = repr(value.value)
+
+
+def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
+    """What the function names outside itself: `mish`, and `epilogues.mish` of a module."""
+    closure = inspect.getclosurevars(python)
+    outside = {**closure.globals, **closure.nonlocals}
+    yield from outside.items()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = outside.get(node.value.id)
+            if isinstance(module, ModuleType) and not module.__name__.startswith("triton"):
+                yield f"{node.value.id}.{node.attr}", getattr(module, node.attr, None)
+
+
+def _is_jit(value: Any) -> bool:
+    from triton.runtime.interpreter import InterpretedFunction
+
+    return isinstance(value, triton.JITFunction | InterpretedFunction)

@@ -1,0 +1,33 @@
+"""Where the databases are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_DATABASE = "studies.db"
+
+
+def shipped_database() -> Path:
+    """The read-only database that comes with tunekit.
+
+    An installed package carries it; a checkout has it at the top of the repository. The file of
+    the checkout is also the answer when there is neither, so the path need not exist.
+    """
+    inside = _PACKAGE / _DATABASE
+    return inside if inside.is_file() else _PACKAGE.parent / _DATABASE
+
+
+def user_database() -> Path:
+    """The person's own database: `TUNEKIT_DB`, else a file in the user's data folder.
+
+    Neither the file nor its folder is created here.
+    """
+    named = os.environ.get("TUNEKIT_DB")
+    if named:
+        return Path(named).expanduser()
+    # The run-time path imports this module: what it may not need, it does not load.
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("tunekit", appauthor=False)) / _DATABASE

@@ -1,0 +1,1 @@
+"""The study: ask, evaluate, tell; and the decision in the end."""

@@ -1,0 +1,190 @@
+"""Strict readers for the fields of a record that came from outside.
+
+Every reader takes a record and the name of a field, and raises ImportFormatError that names the
+field, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from tunekit.errors import ImportFormatError
+
+Record = Mapping[str, object]
+E = TypeVar("E", bound=StrEnum)
+
+MAX_TEXT = 1_000
+MAX_NAME = 64
+MAX_INT = 2**48
+MAX_ITEMS = 32
+
+_UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
+_UID = re.compile(r"[0-9a-f]{24}")
+
+
+def wrong(name: str, expected: str, value: object) -> ImportFormatError:
+    """The error for a field that holds something else than `expected`."""
+    shown = repr(value)
+    if len(shown) > MAX_NAME:
+        shown = shown[:MAX_NAME] + "…"
+    return ImportFormatError(f"{name}: expected {expected}, got {shown}")
+
+
+def check_keys(record: Record, required: Iterable[str], optional: Iterable[str] = ()) -> None:
+    """Refuse a record that lacks a key or has one too many."""
+    required = list(required)
+    missing = [key for key in required if key not in record]
+    if missing:
+        raise ImportFormatError(f"missing {', '.join(missing)}")
+    unknown = sorted(set(record) - set(required) - set(optional))
+    if unknown:
+        raise ImportFormatError(f"unknown key {', '.join(map(ascii, unknown[:5]))}")
+
+
+def text(record: Record, name: str, *, empty: bool = False, longest: int = MAX_TEXT) -> str:
+    """One line of printable text."""
+    value = record[name]
+    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        raise wrong(name, f"printable text of at most {longest} characters", value)
+    if not value and not empty:
+        raise wrong(name, "a text that is not empty", value)
+    return value
+
+
+def prose(record: Record, name: str, *, longest: int) -> str:
+    """Text that may have several lines."""
+    value = record[name]
+    if not isinstance(value, str) or len(value) > longest or value != storable(value):
+        raise wrong(name, f"text of at most {longest} characters", value)
+    return value
+
+
+def storable(value: str) -> str:
+    """The text without what neither SQLite nor UTF-8 can hold: NUL and lone surrogates."""
+    return value.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
+def member(record: Record, name: str, kind: type[E]) -> E:
+    """A member of an enumeration, by its value."""
+    value = record[name]
+    for candidate in kind:
+        if value == candidate.value:
+            return candidate
+    raise wrong(name, f"one of {', '.join(kind)}", value)
+
+
+def integer(
+    record: Record, name: str, *, lowest: int = 0, highest: int = MAX_INT, label: str = ""
+) -> int:
+    """A whole number in [lowest, highest]."""
+    value = record[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise wrong(label or name, f"a whole number from {lowest} to {highest}", value)
+    return value
+
+
+def positive(record: Record, name: str, *, label: str = "") -> float:
+    """A finite number above zero."""
+    number = _finite(record[name])
+    if number is None or number <= 0:
+        raise wrong(label or name, "a positive number", record[name])
+    return number
+
+
+def maybe_positive(record: Record, name: str) -> float | None:
+    """A finite number above zero, or null."""
+    return None if record[name] is None else positive(record, name)
+
+
+def error_ratio(record: Record, name: str) -> float | None:
+    """A number from zero up to and including `"inf"`, or null."""
+    value = record[name]
+    if value is None:
+        return None
+    if value in ("inf", math.inf):
+        return math.inf
+    number = _finite(value)
+    if number is None or number < 0:
+        raise wrong(name, 'a number from 0 up, "inf" or null', value)
+    return number
+
+
+def sizes(record: Record, name: str, *, lowest: int = 0, highest: int = MAX_INT) -> dict[str, int]:
+    """An object of whole numbers by identifier, in the order given."""
+    value = record[name]
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_ITEMS:
+        raise wrong(name, f"an object of 1 to {MAX_ITEMS} whole numbers by name", value)
+    for key in value:
+        if not isinstance(key, str) or not key.isidentifier() or len(key) > MAX_NAME:
+            raise wrong(name, f"identifiers of at most {MAX_NAME} characters as names", key)
+    return {
+        key: integer(value, key, lowest=lowest, highest=highest, label=f"{name}.{key}")
+        for key in value
+    }
+
+
+def shape(record: Record, name: str) -> tuple[int, ...]:
+    """A list of sizes of at least 1."""
+    items = _list(record, name, MAX_ITEMS)
+    if not items:
+        raise wrong(name, "at least one size", items)
+    indexed = dict(zip(map(str, range(len(items))), items, strict=True))
+    return tuple(integer(indexed, key, lowest=1, label=f"{name}[{key}]") for key in indexed)
+
+
+def samples(record: Record, name: str, *, most: int) -> tuple[float, ...]:
+    """A list of finite numbers above zero."""
+    items = _list(record, name, most)
+    return tuple(
+        positive({name: item}, name, label=f"{name}[{index}]") for index, item in enumerate(items)
+    )
+
+
+def uid(record: Record, name: str, *, empty: bool = False) -> str:
+    """The identity of an evaluation or a decision: 24 hex digits."""
+    value = record[name]
+    if empty and value == "":
+        return ""
+    if not isinstance(value, str) or not _UID.fullmatch(value):
+        raise wrong(name, "a uid of 24 hex digits", value)
+    return value
+
+
+def uids(record: Record, name: str, *, most: int) -> tuple[str, ...]:
+    """A list of identities."""
+    return tuple(uid({name: item}, name) for item in _list(record, name, most))
+
+
+def utc_time(record: Record, name: str) -> str:
+    """A moment as `2026-01-31T23:59:59Z` (or `+00:00`), fractions of a second allowed."""
+    value = record[name]
+    if isinstance(value, str) and _UTC_TIME.fullmatch(value):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    raise wrong(name, "a UTC time such as 2026-01-31T23:59:59Z", value)
+
+
+def _list(record: Record, name: str, most: int) -> list[object]:
+    value = record[name]
+    if not isinstance(value, list) or len(value) > most:
+        raise wrong(name, f"a list of at most {most} items", value)
+    return value
+
+
+def _finite(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
