@@ -20,7 +20,7 @@ PACKAGE = "tunekit"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version", "paths"}),
     frozenset({"core"}),
-    frozenset({"kernels"}),
+    frozenset({"kernels", "gpu"}),
     frozenset({"records", "store", "evaluate"}),
     frozenset({"runtime", "search"}),
     frozenset({"ops", "nn", "export", "report"}),

@@ -1,1 +1,60 @@
-"""Autotuning for fused Triton kernels: tune once, serve the verified best configuration."""
+"""Autotuning for fused Triton kernels: tune once, serve the verified best configuration.
+
+    import tunekit
+
+    y = tunekit.ops.mish_mish(x)                       # runs what is tuned for this size and GPU
+    tunekit.lookup("mish_mish", (64, 128, 254, 254))   # which configuration that is, and why
+
+Names are loaded when they are first used: `import tunekit` alone loads neither PyTorch nor Triton.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from tunekit._version import __version__
+from tunekit.errors import TunekitError
+from tunekit.notices import TunekitWarning
+
+if TYPE_CHECKING:
+    from tunekit import ops
+    from tunekit.core.config import Config
+    from tunekit.kernels.kernel import Kernel, pointwise
+    from tunekit.runtime.call import reload
+    from tunekit.runtime.lookup import lookup
+
+__all__ = [
+    "Config",
+    "Kernel",
+    "TunekitError",
+    "TunekitWarning",
+    "__version__",
+    "lookup",
+    "ops",
+    "pointwise",
+    "reload",
+]
+
+_HOME = {
+    "Config": "tunekit.core.config",
+    "Kernel": "tunekit.kernels.kernel",
+    "lookup": "tunekit.runtime.lookup",
+    "pointwise": "tunekit.kernels.kernel",
+    "reload": "tunekit.runtime.call",
+}
+"""The module each name that is loaded late comes from."""
+
+
+def __getattr__(name: str) -> object:
+    if name == "ops":
+        return importlib.import_module("tunekit.ops")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

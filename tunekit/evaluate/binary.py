@@ -19,7 +19,9 @@ from tunekit.errors import WorkerError
 
 _RESOURCE = re.compile(r"\b(REG|STACK|SHARED|LOCAL):(\d+)")
 _LABEL = re.compile(r"^\s*(\$\w+):")
-_INSTRUCTION = re.compile(r"^\s*(?P<guard>@!?%p\d+\s+)?(?P<opcode>[a-z]\w*(?:\.[\w:]+)*)(?P<operands>[^;]*);")
+_INSTRUCTION = re.compile(
+    r"^\s*(?P<guard>@!?%p\d+\s+)?(?P<opcode>[a-z]\w*(?:\.[\w:]+)*)(?P<operands>[^;]*);"
+)
 _COSTLESS = frozenset({"mov", "pragma"})
 """Register moves: ptxas renames them away."""
 _EXPANSIONS = {"div.full": 8, "div.rn": 20, "sqrt.rn": 15, "rcp.rn": 12, "rem": 20, "div": 20}
@@ -168,9 +170,7 @@ def _loop_body(instructions: list[Instruction]) -> frozenset[int]:
     return frozenset(body)
 
 
-def _shortest_storing_path(
-    instructions: list[Instruction], looped: frozenset[int]
-) -> list[int]:
+def _shortest_storing_path(instructions: list[Instruction], looped: frozenset[int]) -> list[int]:
     """Fewest instructions from entry to a return after a global store, by dynamic programming.
 
     Forward edges only, so indices are a topological order; a state is (index, stored yet).

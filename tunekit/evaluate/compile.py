@@ -20,8 +20,10 @@ from tunekit.core.evaluation import Binary
 from tunekit.evaluate.binary import Resources, read_resources
 from tunekit.kernels.plan import Launch, TensorMeta
 
-_GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.\w]*)\.(?P<type>[bfsu]\d+)")
-_ASYNC_COPY = re.compile(r"cp\.async\.\w+\.shared\S*\.global\S*\s+\[[^\]]+\],\s*\[[^\]]+\],\s*(\w+)")
+_GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.:\w]*)\.(?P<type>[bfsu]\d+)")
+_ASYNC_COPY = re.compile(
+    r"cp\.async\.\w+\.shared\S*\.global\S*\s+\[[^\]]+\],\s*\[[^\]]+\],\s*(\w+)"
+)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status
+from tunekit.errors import TunekitError
+from tunekit.evaluate.binary import full_block_path, parse_ptx
 from tunekit.evaluate.compile import compile_ahead, compile_for, compile_launch
-from tunekit.evaluate.estimate import Workload, estimate_us
+from tunekit.evaluate.estimate import Work, estimate_us
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.limits import unfit_reason
-from tunekit.evaluate.binary import full_block_path, parse_ptx
 from tunekit.evaluate.text import one_line
 from tunekit.kernels.registry import find_kernel
 
@@ -40,13 +41,15 @@ class CompileOnlyEvaluator:
         launch = kernel.launch_for(job.shape, job.dtype, self._device)
         try:
             compiled = compile_launch(launch, job.config, kernel.scalar_values(job.scalars))
-        except Exception as error:
-            return Outcome(Status.COMPILE_ERROR, reason=one_line(error))
+        except TunekitError:
+            raise
+        except Exception as failure:
+            return Outcome(Status.COMPILE_ERROR, reason=one_line(failure))
         binary = compiled.binary
         if reason := unfit_reason(binary, job.config, self._device):
             return Outcome(Status.REJECTED, reason=reason, binary=binary)
         path = full_block_path(parse_ptx(compiled.kernel.asm["ptx"]))
         blocks = math.prod(launch.grid(job.config))
-        workload = Workload(kernel.bytes_moved(launch), blocks, launch.repeats(job.config))
-        time_us = estimate_us(workload, binary, path, job.config, self._device)
+        work = Work(kernel.bytes_moved(launch), blocks, launch.repeats(job.config))
+        time_us = estimate_us(work, binary, path, job.config, self._device)
         return Outcome(Status.OK, time_us=time_us, binary=binary)

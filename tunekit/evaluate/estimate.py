@@ -1,31 +1,54 @@
 """An analytic model of a kernel's time, from its binary and its launch alone.
 
-Nothing is measured here. The time is what the slowest of four resources needs (DRAM, issue slots,
-special-function units, latency that too few bytes in flight leave bare), plus what starts and ends
-a launch. docs/architecture.md gives the constants' sources and how far off the model was.
+Nothing is measured here. A launch begins, its first blocks wait for memory and compute, and the
+rest follow at the pace of whatever is slowest on an SM: DRAM, issue slots, special-function units,
+the hardware that hands out blocks, or the latency that too few resident blocks leave bare.
+benchmarks/estimate.py scores it against measurements; docs/architecture.md gives the figures.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary
-from tunekit.evaluate.limits import resident_blocks
 from tunekit.evaluate.binary import BlockPath, Mix
-
-_DRAM_EFFICIENCY = 0.93
-"""Share of the data sheet's bandwidth a stream reaches (the RTX 4090 profile: 93.1 and 93.3 %)."""
-_DRAM_LATENCY_S = 0.65e-6
-_LAUNCH_S = 2.0e-6
-_BLOCK_START_CYCLES = 250.0
-_ISSUE_EFFICIENCY = 0.85
+from tunekit.evaluate.limits import resident_blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
+class Constants:
+    """What the data sheets do not say, the same for every GPU; benchmarks/estimate.py checks them.
+
+    Attributes:
+        dram_efficiency: share of the data sheet's bandwidth that a stream reaches. The RTX 4090's
+            profile shows 0.931 and 0.933, the H100 0.90.
+        loop_efficiency: the same again for a grid-stride loop instead of one block a program.
+        launch_s: from one kernel of a graph to the next.
+        memory_latency_s: of a load from DRAM with the memory system busy.
+        block_cycles: start and end of a block on an SM.
+        blocks_per_cycle: blocks the GPU hands out to its SMs in a clock.
+        warp_cycles: clocks an SM takes to start one warp of a block.
+        sharpness: exponent of the norm that joins the bounds; infinite would be their maximum.
+    """
+
+    dram_efficiency: float = 0.92
+    loop_efficiency: float = 0.92
+    launch_s: float = 1.0e-6
+    memory_latency_s: float = 0.7e-6
+    block_cycles: float = 300.0
+    blocks_per_cycle: float = 0.9
+    warp_cycles: float = 4.0
+    sharpness: float = 6.0
+
+
+CONSTANTS = Constants()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
     """What the launch does, besides its binary.
 
     Attributes:
@@ -40,36 +63,43 @@ class Workload:
 
 
 def estimate_us(
-    workload: Workload, binary: Binary, path: BlockPath, config: Config, device: Device
+    work: Work,
+    binary: Binary,
+    path: BlockPath,
+    config: Config,
+    device: Device,
+    constants: Constants = CONSTANTS,
 ) -> float:
     """Estimated time of one launch in µs."""
-    num_warps = config.get("num_warps", 4)
-    resident = max(resident_blocks(binary, num_warps, device), 1)
-    issued = _per_block(path, workload, num_warps, _issued)
-    special = _per_block(path, workload, num_warps, _special)
-    cycles_per_s = device.sm_clock_hz
-    issue_s = issued / (device.schedulers_per_sm * _ISSUE_EFFICIENCY * cycles_per_s)
-    special_s = special * device.warp_size / (device.special_function_per_clock * cycles_per_s)
-    dram_bytes_per_s = device.dram_bytes_per_s * _DRAM_EFFICIENCY / device.sm_count
-    block_bytes = workload.bytes_moved / workload.blocks
-    dram_s = block_bytes / dram_bytes_per_s
-    busy_s = max(issue_s, special_s, dram_s)
+    warps = config.get("num_warps", 4)
+    clock = device.sm_clock_hz
+    issued = _of_warp(path, work.repeats, lambda mix: mix.issued)
+    special = _of_warp(path, work.repeats, lambda mix: mix.special)
+    special_cycles = device.warp_size * device.schedulers_per_sm / device.special_function_per_clock
+    busiest = -(-work.blocks // device.sm_count)  # blocks on the SM that has most
+    resident = min(max(resident_blocks(binary, warps, device), 1), busiest)
+
+    # A block alone: its busiest scheduler issues everything in turn, nothing overlaps.
+    in_turn = -(-warps // device.schedulers_per_sm)
+    waits = 1.0 + max(work.repeats - 1.0, 0.0) / max(config.get("num_stages", 1) - 1, 1)
     alone_s = (
-        _DRAM_LATENCY_S + _BLOCK_START_CYCLES / cycles_per_s + issue_s + special_s
+        waits * constants.memory_latency_s
+        + (constants.block_cycles + in_turn * (issued + special_cycles * special)) / clock
     )
-    per_sm = workload.blocks / device.sm_count
-    concurrent = min(resident, max(per_sm, 1.0))
-    block_s = max(busy_s, alone_s / concurrent)
-    return (_LAUNCH_S + alone_s + max(math.ceil(per_sm) - 1, 0) * block_s) * 1e6
+    # All blocks, by each bound.
+    efficiency = constants.dram_efficiency * (constants.loop_efficiency if work.repeats else 1.0)
+    bounds = (
+        work.bytes_moved / (device.dram_bytes_per_s * efficiency),
+        busiest * warps * issued / device.schedulers_per_sm / clock,
+        busiest * warps * special * special_cycles / device.schedulers_per_sm / clock,
+        work.blocks / constants.blocks_per_cycle / clock,
+        busiest * warps * constants.warp_cycles / clock,
+        busiest / resident * alone_s - constants.memory_latency_s,
+    )
+    slowest_s = sum(bound**constants.sharpness for bound in bounds) ** (1 / constants.sharpness)
+    return (constants.launch_s + constants.memory_latency_s + slowest_s) * 1e6
 
 
-def _issued(mix: Mix) -> int:
-    return mix.issued
-
-
-def _special(mix: Mix) -> int:
-    return mix.special
-
-
-def _per_block(path, workload, num_warps, count):
-    return num_warps * (count(path.once) + workload.repeats * count(path.each))
+def _of_warp(path: BlockPath, repeats: float, count: Callable[[Mix], int]) -> float:
+    """Instructions of a kind that one warp issues in its life."""
+    return count(path.once) + repeats * count(path.each)

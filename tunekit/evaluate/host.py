@@ -34,7 +34,7 @@ class Host:
             UnknownDeviceError: there is no such GPU.
         """
         from tunekit.evaluate.measure import PROTOCOL
-        from tunekit.evaluate.present import select_gpu
+        from tunekit.gpu import select_gpu
 
         gpu = select_gpu(index)
         pool = Worker(f"device:{index}", gpu.device.slug)

@@ -76,7 +76,5 @@ class InterpreterEvaluator:
 
     def _programs(self, shape: tuple[int, ...], job: Job) -> int:
         flat = dataclasses.replace(self._device, sm_count=2**20)
-        x, y, z = (
-            find_kernel(job.kernel).launch_for(shape, job.dtype, flat).grid(job.config)
-        )
+        x, y, z = find_kernel(job.kernel).launch_for(shape, job.dtype, flat).grid(job.config)
         return x * y * z

@@ -10,11 +10,14 @@ from tunekit.core.evaluation import Binary
 def resident_blocks(binary: Binary, num_warps: int, device: Device) -> int:
     """Blocks of the kernel an SM holds at once, by registers, shared memory, threads and slots.
 
-    Registers are given to a warp in units of 256, shared memory to a block in units of 128 bytes
-    plus 1 KB the system keeps (compute capability 8.0 and up; CUDA occupancy calculator).
+    Registers are given to a warp in units of 256 out of its scheduler's share of the SM's, shared
+    memory to a block in units of 128 bytes plus 1 KB the system keeps (compute capability 8.0 and
+    up; CUDA occupancy calculator).
     """
-    warp_registers = -(-binary.registers * device.warp_size // 256) * 256
-    by_registers = device.registers_per_sm // max(warp_registers * num_warps, 1)
+    warp_registers = -(-max(binary.registers, 1) * device.warp_size // 256) * 256
+    scheduler_registers = device.registers_per_sm // device.schedulers_per_sm
+    warps_by_registers = scheduler_registers // warp_registers * device.schedulers_per_sm
+    by_registers = warps_by_registers // num_warps
     block_shared = -(-binary.shared_bytes // 128) * 128 + 1024
     by_shared = device.shared_bytes_per_sm // block_shared
     by_warps = device.max_warps_per_sm // num_warps

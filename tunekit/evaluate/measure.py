@@ -75,7 +75,7 @@ class Timer:
         launch(0)
         end.record()
         end.synchronize()
-        return max(start.elapsed_time(end) * 1e3, 1.0)
+        return max(float(start.elapsed_time(end)) * 1e3, 1.0)
 
     def sample_us(self) -> float:
         """Time of one launch in µs: one replay of the graph over its launches."""
@@ -86,7 +86,7 @@ class Timer:
         self._graph.replay()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end) * 1e3 / self.launches
+        return float(start.elapsed_time(end)) * 1e3 / self.launches
 
     def samples_us(self, budget_us: float, fewest: int, most: int) -> tuple[float, ...]:
         """Samples until the budget of GPU time is used, but at least and at most so many."""

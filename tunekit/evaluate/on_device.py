@@ -1,4 +1,4 @@
-"""Evaluate on the GPU that is present: compile, verify with the binary that is measured, measure."""
+"""Evaluate on the GPU that is present: compile, verify with the very binary measured, measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
-from tunekit.errors import DeviceMemoryError
+from tunekit.errors import DeviceMemoryError, TunekitError
 from tunekit.evaluate.compile import Compiled, compile_ahead, compile_launch, ordered_arguments
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.limits import unfit_reason
@@ -72,8 +72,10 @@ class DeviceEvaluator:
         workload = self._workload(job)
         try:
             compiled = self._compile(workload, job)
-        except Exception as error:
-            return Outcome(Status.COMPILE_ERROR, reason=one_line(error))
+        except TunekitError:
+            raise
+        except Exception as failure:
+            return Outcome(Status.COMPILE_ERROR, reason=one_line(failure))
         if reason := unfit_reason(compiled.binary, job.config, self._device):
             return Outcome(Status.REJECTED, reason=reason, binary=compiled.binary)
         error, where = self._verify(workload, compiled, job)
@@ -97,7 +99,7 @@ class DeviceEvaluator:
         )
 
     def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Samples of several configurations of one problem, interleaved, and of a plain copy last."""
+        """Interleaved samples of several configurations of a problem, and of a plain copy last."""
         workload = self._workload(jobs[0])
         timers = [self._timer(workload, self._compile(workload, job), job) for job in jobs]
         rotation = workload.rotation
@@ -195,9 +197,7 @@ class DeviceEvaluator:
         scalars = workload.kernel.scalar_values(job.scalars)
         grid = launch.grid(job.config)
         bound = [
-            ordered_arguments(
-                launch.function, launch.bind(inputs, [output], scalars, job.config)
-            )
+            ordered_arguments(launch.function, launch.bind(inputs, [output], scalars, job.config))
             for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
         return Timer(lambda index: compiled.launch(grid, bound[index]), rotation)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from tempfile import TemporaryFile
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
@@ -22,7 +22,7 @@ from tunekit.evaluate.job import Job, Outcome
 
 _START_DEADLINE_S = 120.0
 _COMPILE_DEADLINE_S = 30.0
-_MOST_DEATHS_IN_A_ROW = 5
+_LAST_WORDS_BYTES = 2000
 
 
 class Pool(Protocol):
@@ -37,7 +37,7 @@ class Pool(Protocol):
         ...
 
 
-class WorkerDied(Exception):
+class WorkerDied(Exception):  # noqa: N818 - an event the pool handles
     """The worker process ended or was killed; carries why."""
 
     def __init__(self, status: Status, reason: str) -> None:
@@ -59,7 +59,7 @@ class Worker:
         self._requests = -1
         self._answers = -1
         self._buffer = b""
-        self._stderr: IO[bytes] = TemporaryFile()
+        self._stderr: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +76,9 @@ class Worker:
         """Evaluate jobs in order; one that kills the worker costs itself alone.
 
         Raises:
-            TunekitError: what the worker refused, or WorkerError when it keeps dying idle.
+            TunekitError: what the worker refused, or WorkerError when it does not start.
         """
-        first, deaths, together = 0, 0, True
+        first, together = 0, True
         while first < len(jobs):
             last = len(jobs) if together else first + 1
             started = False
@@ -88,19 +88,17 @@ class Worker:
                         started = True
                     elif message["type"] == "done":
                         yield first, Outcome.from_json(message["outcome"])
-                        first, started, deaths = first + 1, False, 0
+                        first, started = first + 1, False
             except WorkerDied as death:
                 if started or not together:
                     # Known to be this job's doing: it was running, or compiling, alone.
                     yield first, Outcome(death.status, reason=str(death))
-                    first, deaths = first + 1, 0
+                    first += 1
                 else:
                     together = False  # it died while compiling ahead: find out on which job
-                    deaths += 1
-                    if deaths >= _MOST_DEATHS_IN_A_ROW:
-                        raise errors.WorkerError(
-                            f"the {self._mode} worker keeps dying: {death}"
-                        ) from death
+            except (GeneratorExit, KeyboardInterrupt):
+                self.close()  # or its answers would be taken for those to the next request
+                raise
 
     def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
         """Interleaved samples of several configurations, and of a plain copy last.
@@ -126,6 +124,14 @@ class Worker:
         self._process.wait()
         self._process = None
         self._buffer = b""
+        if self._stderr is not None:
+            self._stderr.close()
+
+    def interrupt(self) -> None:
+        """Kill the process, from any thread: the one that waits for it finds it dead."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def _request(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
         self._send({"task": "evaluate", "jobs": [job.to_json() for job in jobs]})
@@ -139,6 +145,7 @@ class Worker:
             deadline_s = max(job.deadline_s for job in jobs)
 
     def _start(self) -> None:
+        self._stderr = TemporaryFile()  # noqa: SIM115 - as long as the process; close() ends both
         their_in, our_out = os.pipe()
         our_in, their_out = os.pipe()
         environment = dict(os.environ)
@@ -179,7 +186,7 @@ class Worker:
         while b"\n" not in self._buffer:
             left = until - time.monotonic()
             if left <= 0 or not select.select([self._answers], [], [], left)[0]:
-                self._raise_death(Status.TIMEOUT, f"no answer within {deadline_s:.0f} s: killed")
+                self._raise_death(Status.TIMEOUT, f"no answer within {deadline_s:g} s: killed")
             data = os.read(self._answers, 2**16)
             if not data:
                 self._raise_death(Status.CRASHED, "")
@@ -187,13 +194,16 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         if message["type"] == "refused":
-            raise getattr(errors, message["error"])(message["message"])
+            raise getattr(errors, message["error"], errors.TunekitError)(message["message"])
         return message
 
     def _last_words(self) -> str:
         """The last line of what the worker wrote to its standard error."""
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-2000:].decode(errors="replace").strip().splitlines()
+        assert self._stderr is not None
+        size = os.fstat(self._stderr.fileno()).st_size
+        start = max(size - _LAST_WORDS_BYTES, 0)
+        said = os.pread(self._stderr.fileno(), _LAST_WORDS_BYTES, start)
+        lines = said.decode(errors="replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
     def _raise_death(self, status: Status, reason: str) -> None:
@@ -218,18 +228,29 @@ class EstimatePool:
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """The estimate of each job, verified by the interpreter."""
         checked: SimpleQueue[Outcome | Exception] = SimpleQueue()
-        thread = Thread(target=self._check, args=(jobs, checked), daemon=True)
+        given_up = Event()
+        thread = Thread(target=self._check, args=(jobs, checked, given_up), daemon=True)
         thread.start()
-        for index, estimated in self._compiler.evaluate(jobs):
-            verified = checked.get()
-            if isinstance(verified, Exception):
-                raise verified
-            yield index, _joined(estimated, verified)
+        try:
+            for index, estimated in self._compiler.evaluate(jobs):
+                verified = checked.get()
+                if isinstance(verified, Exception):
+                    raise verified
+                yield index, _joined(estimated, verified)
+        finally:
+            given_up.set()
+            if thread.is_alive():
+                self._interpreter.interrupt()
+            thread.join()
 
-    def _check(self, jobs: Sequence[Job], checked: SimpleQueue[Outcome | Exception]) -> None:
+    def _check(
+        self, jobs: Sequence[Job], checked: SimpleQueue[Outcome | Exception], given_up: Event
+    ) -> None:
         try:
             for _, outcome in self._interpreter.evaluate(jobs):
                 checked.put(outcome)
+                if given_up.is_set():
+                    break
         except Exception as error:
             checked.put(error)  # raised where the results are awaited
 

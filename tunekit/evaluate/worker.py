@@ -32,7 +32,7 @@ def make_evaluator(mode: str, target: str) -> Evaluator:
     """The evaluator of a mode: `device:INDEX`, `compile` or `interpret`."""
     if mode.startswith("device"):
         from tunekit.evaluate.on_device import DeviceEvaluator
-        from tunekit.evaluate.present import select_gpu
+        from tunekit.gpu import select_gpu
 
         return DeviceEvaluator(select_gpu(int(mode.partition(":")[2] or 0)).device)
     if mode == "compile":
@@ -64,7 +64,14 @@ def serve(evaluator: Any, requests: TextIO, send: Any) -> None:
 
 
 def _evaluate_all(evaluator: Evaluator, jobs: Sequence[Job], send: Any) -> None:
-    evaluator.prepare(jobs)
+    try:
+        evaluator.prepare(jobs)
+    except TunekitError:
+        raise
+    except Exception as error:
+        if is_sticky(error):
+            raise
+        # The job at fault fails again below, and that one alone.
     for index, job in enumerate(jobs):
         send({"type": "started", "index": index})
         send({"type": "done", "index": index, "outcome": _evaluate(evaluator, job).to_json()})

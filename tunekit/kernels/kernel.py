@@ -13,7 +13,7 @@ from tunekit.core.space import Space
 from tunekit.errors import KernelError
 from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class
 from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
-from tunekit.kernels.source_hash import source_hash
+from tunekit.kernels.source_hash import is_jit, source_hash
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,12 @@ def pointwise(
         input_count: number of inputs, all of one shape.
         space: a shipped space or a path.
         summary: one line that says what it computes.
+
+    Raises:
+        KernelError: the epilogue is no `@triton.jit` function.
     """
+    if not is_jit(epilogue):
+        raise KernelError(f"{name}: the epilogue must be a @triton.jit function, got {epilogue!r}")
     scalars = dict(scalars or {})
     return Kernel(
         name=name,

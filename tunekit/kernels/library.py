@@ -13,9 +13,7 @@ def _mish_add_hardtanh_scale(x: torch.Tensor, add_value: float, scale: float) ->
     return F.hardtanh(F.mish(x) + add_value) * scale
 
 
-def _add_min_gelu_mul(
-    x: torch.Tensor, add_value: float, multiply_value: float
-) -> torch.Tensor:
+def _add_min_gelu_mul(x: torch.Tensor, add_value: float, multiply_value: float) -> torch.Tensor:
     return F.gelu((x + add_value).clamp(max=0.0)) * multiply_value
 
 

@@ -30,7 +30,7 @@ _WIDE_FROM = 2**31 - 2**20
 def _full_block(inputs, output, scalars, offsets, epilogue: tl.constexpr):
     values = ()
     for i in tl.static_range(len(inputs)):
-        values = values + (tl.load(inputs[i] + offsets).to(tl.float32),)
+        values = values + (tl.load(inputs[i] + offsets).to(tl.float32),)  # type: ignore[assignment]
     tl.store(output + offsets, epilogue(*values, *scalars).to(output.dtype.element_ty))
 
 
@@ -39,7 +39,7 @@ def _tail_block(inputs, output, scalars, offsets, n, epilogue: tl.constexpr):
     mask = offsets < n
     values = ()
     for i in tl.static_range(len(inputs)):
-        values = values + (tl.load(inputs[i] + offsets, mask=mask).to(tl.float32),)
+        values = values + (tl.load(inputs[i] + offsets, mask=mask).to(tl.float32),)  # type: ignore[assignment]
     tl.store(output + offsets, epilogue(*values, *scalars).to(output.dtype.element_ty), mask=mask)
 
 
@@ -85,13 +85,30 @@ def programs_per_sm(num_warps: int, device: Device) -> int:
 
 
 def pointwise_check_shape(shape: tuple[int, ...], config: Config, count: int) -> tuple[int, ...]:
-    """At least `count` elements in some blocks and a part of one, in the class of `shape`."""
+    """At least `count` elements in some blocks and a part of one, in the class of `shape`.
+
+    One element stays one: Triton folds n = 1 into the binary. A grid-stride loop gets an odd number
+    of blocks, so that two programs repeat it unequally often.
+    """
     n = 1
     for size in shape:
         n *= size
+    if n == 1:
+        return (1,)
     block = config["BLOCK_SIZE"]
     part = 16 if n % 16 == 0 else 16 + n % 16
-    return (max(-(-count // block), 2) * block + part,)
+    fewest = 2 if config["num_stages"] == 1 else 5
+    return (max(-(-count // block), fewest) * block + part,)
+
+
+def _is_dense(meta: TensorMeta) -> bool:
+    """Whether the elements fill their memory in some order of the axes, each place once."""
+    extent = 1
+    for stride, size in sorted(zip(meta.strides, meta.shape, strict=True)):
+        if size > 1 and stride != extent:
+            return meta.numel == 0
+        extent *= size
+    return True
 
 
 def plan_pointwise(epilogue: triton.JITFunction, scalars: tuple[str, ...]) -> Plan:
@@ -110,14 +127,17 @@ def plan_pointwise(epilogue: triton.JITFunction, scalars: tuple[str, ...]) -> Pl
                     f"input {index} has shape {other.shape} and strides {other.strides}, input 0 "
                     f"{first.shape} and {first.strides}: a pointwise kernel needs them equal"
                 )
+        if not _is_dense(first):
+            raise KernelError(
+                f"shape {first.shape} with strides {first.strides} leaves gaps or overlaps: a "
+                "pointwise kernel needs dense inputs; call .contiguous()"
+            )
         n = first.numel
 
         def grid(config: Config) -> tuple[int, int, int]:
             blocks = -(-n // config["BLOCK_SIZE"])
             if config["num_stages"] > 1:
-                blocks = min(
-                    blocks, device.sm_count * programs_per_sm(config["num_warps"], device)
-                )
+                blocks = min(blocks, device.sm_count * programs_per_sm(config["num_warps"], device))
             return (blocks, 1, 1)
 
         def repeats(config: Config) -> float:

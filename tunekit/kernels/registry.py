@@ -47,9 +47,7 @@ def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise KernelError(
-            f"cannot import {name!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise KernelError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
 def _load_file(path: Path) -> Any:
@@ -67,7 +65,5 @@ def _load_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise KernelError(
-            f"cannot import {path}: {type(error).__name__}: {error}"
-        ) from error
+        raise KernelError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     return module

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,7 @@ def source_hash(*functions: Any) -> str:
 
     Triton's own cache key includes the line number; this one sees only the syntax tree, without
     docstrings and comments, of each function reached, and the compile-time constants they name.
+    Triton's own functions count by name only: another Triton is not another kernel.
     """
     seen: dict[str, str] = {}
     for function in functions:
@@ -30,7 +31,7 @@ def source_hash(*functions: Any) -> str:
 def _collect(function: Any, seen: dict[str, str]) -> None:
     python = function.fn
     name = f"{python.__module__}.{python.__qualname__}"
-    if name in seen:
+    if name in seen or _is_of_triton(python):
         return
     tree = ast.parse(textwrap.dedent(inspect.getsource(python))).body[0]
     assert isinstance(tree, ast.FunctionDef)
@@ -39,10 +40,11 @@ def _collect(function: Any, seen: dict[str, str]) -> None:
         tree.body = tree.body[1:] or [ast.Pass()]
     seen[name] = ast.unparse(tree)  # not ast.dump: that differs between Python versions
     for referred, value in _referred(tree, python):
-        if _is_jit(value):
-            _collect(value, seen)
+        constant = value.value if isinstance(value, tl.constexpr) else value
+        if is_jit(constant):
+            _collect(constant, seen)
         elif isinstance(value, tl.constexpr):
-            seen[f"{name}.{referred}"] = repr(value.value)
+            seen[f"{name}.{referred}"] = repr(constant)
 
 
 def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
@@ -51,13 +53,27 @@ def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
     outside = {**closure.globals, **closure.nonlocals}
     yield from outside.items()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module = outside.get(node.value.id)
-            if isinstance(module, ModuleType) and not module.__name__.startswith("triton"):
-                yield f"{node.value.id}.{node.attr}", getattr(module, node.attr, None)
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node), _resolved(node, outside)
 
 
-def _is_jit(value: Any) -> bool:
+def _resolved(node: ast.expr, outside: Mapping[str, Any]) -> Any:
+    """What a dotted name stands for, where it leads through modules."""
+    if isinstance(node, ast.Name):
+        return outside.get(node.id)
+    if isinstance(node, ast.Attribute):
+        owner = _resolved(node.value, outside)
+        if isinstance(owner, ModuleType):
+            return getattr(owner, node.attr, None)
+    return None
+
+
+def _is_of_triton(value: Any) -> bool:
+    return str(value.__module__).split(".")[0] == "triton"
+
+
+def is_jit(value: Any) -> bool:
+    """Whether it is a `@triton.jit` function, compiled or interpreted."""
     from triton.runtime.interpreter import InterpretedFunction
 
     return isinstance(value, triton.JITFunction | InterpretedFunction)

@@ -139,18 +139,9 @@ def _state(evaluation: Evaluation) -> TrialState:
     return TrialState.PRUNED if evaluation.status is Status.REJECTED else TrialState.FAIL
 
 
-def _attributes(evaluation: Evaluation) -> dict[str, str | int]:
-    """What Optuna's tools show beside a trial; few, for each costs Optuna a query or two."""
-    binary = evaluation.binary
-    attributes = {
-        "uid": evaluation.uid,
-        "status": evaluation.status.value,
-        "reason": evaluation.reason,
-        "source": evaluation.source.value,
-        "verified_by": evaluation.verified_by,
-        "registers": binary.registers if binary else None,
-    }
-    return {name: value for name, value in attributes.items() if value not in (None, "")}
+def _attributes(evaluation: Evaluation) -> dict[str, str]:
+    """What leads from a trial to its evaluation; no more, for each costs Optuna several queries."""
+    return {"uid": evaluation.uid, "status": evaluation.status.value}
 
 
 @contextmanager

@@ -76,6 +76,9 @@ def open_writable(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             migrate(connection, path)
+            # SQLite opens what it may not write for reading, and fails at the first row.
+            if not os.access(path, os.W_OK):
+                raise StoreError(f"{path}: {_WHAT_TO_DO[sqlite3.SQLITE_READONLY]}")
         except BaseException:
             connection.close()
             raise
@@ -139,17 +142,19 @@ def migrate(connection: sqlite3.Connection, path: Path | None) -> None:
     Before the first step a file that holds something is copied to `NAME.vN.bak`, N being its
     version; `path` is None for a database that needs no such copy.
     """
-    saved = False
-    while True:
+    where = path or Path(":memory:")
+    copied = path is None
+    while file_version(connection, where) < len(schema.MIGRATIONS):
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have migrated while this one waited for the lock.
-            version = file_version(connection, path or Path(":memory:"))
+            version = file_version(connection, where)
             if version == len(schema.MIGRATIONS):
                 return
-            if version and path and not saved:
+            if version and path and not copied:
                 _back_up(path, version)
-                saved = True
+            # What this very call has made needs no copy either.
+            copied = True
             schema.MIGRATIONS[version](connection)
             connection.execute(f"PRAGMA user_version = {version + 1}")
             connection.execute("COMMIT")
@@ -205,8 +210,9 @@ def _connect_readonly(path: Path, immutable: bool) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         connection.close()
         # A WAL file in a folder that cannot be written: with no log beside it, it is complete.
-        cannot_open = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_CANTOPEN
-        if not cannot_open or not _log_is_empty(path):
+        code = error.sqlite_errorcode & _PRIMARY_CODE
+        no_log = code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not no_log or not _log_is_empty(path):
             raise
         return _connect(path, "mode=ro&immutable=1")
     except BaseException:

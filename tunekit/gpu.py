@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -47,28 +48,40 @@ def select_gpu(index: int) -> PresentGpu:
 
 def present_gpu(index: int) -> PresentGpu:
     """What the driver says of a GPU, joined with the table."""
+    name = torch.cuda.get_device_properties(index).name
+    return PresentGpu(index, name, _driver_version(), device_at(index))
+
+
+@cache
+def device_at(index: int) -> Device:
+    """The facts of a GPU that is present, asked of the driver once."""
     properties = torch.cuda.get_device_properties(index)
     known = device_of_driver(properties.name) or _from_driver(properties)
-    device = dataclasses.replace(
+    return dataclasses.replace(
         known,
         sm_count=properties.multi_processor_count,
         dram_bytes=properties.total_memory,
         l2_bytes=properties.L2_cache_size,
     )
-    return PresentGpu(index, properties.name, _driver_version(), device)
 
 
 def _from_driver(properties: object) -> Device:
-    """A model that is not in the table: what the driver says, bandwidth from memory clock."""
-    get = properties.__getattribute__
-    bus_bytes = get("memory_bus_width") / 8
+    """A model that is not in the table: what the driver says, bandwidth from the memory clock.
+
+    Which figures PyTorch passes on depends on its version: clocks it does not know are 0.
+    """
+
+    def get(name: str) -> int:
+        return int(getattr(properties, name, 0))
+
+    driver_name = str(getattr(properties, "name", ""))
     return Device(
-        slug=slug_of(get("name")),
-        names=(get("name"),),
+        slug=slug_of(driver_name),
+        names=(driver_name,),
         compute_capability=get("major") * 10 + get("minor"),
         sm_count=get("multi_processor_count"),
         sm_clock_hz=get("clock_rate") * 1e3,
-        dram_bytes_per_s=2 * get("memory_clock_rate") * 1e3 * bus_bytes,
+        dram_bytes_per_s=2 * get("memory_clock_rate") * 1e3 * get("memory_bus_width") / 8,
         dram_bytes=get("total_memory"),
         l2_bytes=get("L2_cache_size"),
         max_threads_per_sm=get("max_threads_per_multi_processor"),
@@ -80,14 +93,21 @@ def _from_driver(properties: object) -> Device:
 
 
 def _driver_version() -> str:
-    """The kernel driver's version, as NVML says; the CUDA version it supports if NVML is absent."""
+    """The kernel driver's version, as NVML says; the CUDA version it supports without NVML."""
     try:
         import pynvml
     except ImportError:
-        version = torch._C._cuda_getDriverVersion()
-        return f"CUDA {version // 1000}.{version % 1000 // 10}"
-    pynvml.nvmlInit()
+        return _cuda_version_of_driver()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return _cuda_version_of_driver()
     try:
         return str(pynvml.nvmlSystemGetDriverVersion())
     finally:
         pynvml.nvmlShutdown()
+
+
+def _cuda_version_of_driver() -> str:
+    version = torch._C._cuda_getDriverVersion()
+    return f"CUDA {version // 1000}.{version % 1000 // 10}"

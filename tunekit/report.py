@@ -1,0 +1,460 @@
+"""What a person sees: tables, progress, and the same as plain data for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Evaluation, Source, Status
+from tunekit.search.session import Progress as Watched
+
+if TYPE_CHECKING:
+    from tunekit.gpu import PresentGpu
+    from tunekit.kernels.kernel import Kernel
+    from tunekit.runtime.lookup import Choice
+    from tunekit.search.confirm import Confirmed
+    from tunekit.search.session import Result
+    from tunekit.store.cache import CacheRow
+
+_PLAIN_WIDTH = 160
+"""Columns of a table where there is no terminal to ask."""
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """`64,128,254,254`."""
+    return ",".join(str(size) for size in shape)
+
+
+def bandwidth_gb_per_s(bytes_moved: int, time_us: float) -> float:
+    """DRAM traffic of a launch over its time, in GB/s (10⁹ bytes)."""
+    return bytes_moved / time_us / 1e3
+
+
+class Console:
+    """Prints; everything on it is one line a fact, tables where there are several.
+
+    Args:
+        quiet: print nothing but errors (for --json).
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._out = rich.console.Console(quiet=quiet, highlight=False, soft_wrap=False)
+        if not self._out.is_terminal:
+            self._out.width = _PLAIN_WIDTH
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._out.print(text, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Watched]:
+        """A bar on a terminal, a plain line every fifth of the way elsewhere."""
+        if not self._out.is_terminal:
+            yield Watched(on_change=_PlainProgress(self, title))
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[best]}"),
+        )
+        with Progress(*columns, console=self._out, transient=True) as bars:
+            bar = bars.add_task(title, total=None, best="")
+
+            def update(watched: Watched) -> None:
+                bars.update(bar, total=watched.total, completed=watched.done, best=_best(watched))
+
+            yield Watched(on_change=update)
+
+    def print_results(self, results: Sequence[Result], database: Path) -> None:
+        """The winner of each problem; in full when there is one problem."""
+        if len(results) == 1:
+            self._print_result(results[0], database)
+        elif results:
+            table = _table(
+                "kernel", "shape", "dtype", "configuration", "time µs", "GB/s", "of peak",
+                "default ÷", "copy ÷", "source",
+            )  # fmt: skip
+            for result in results:
+                table.add_row(*_result_cells(result))
+            self._out.print(table)
+            self.say(f"saved in {database}")
+
+    def _print_result(self, result: Result, database: Path) -> None:
+        winner, device, decision = result.winner, result.device, result.decision
+        assert winner.time_us is not None
+        estimated = winner.source is Source.ESTIMATED
+        about = "estimated, verified by the interpreter" if estimated else "measured and verified"
+        gb_per_s = bandwidth_gb_per_s(result.bytes_moved, winner.time_us)
+        peak = device.dram_bytes_per_s / 1e9
+        rows = [
+            ("winner", str(winner.config)),
+            ("time", f"{winner.time_us:.2f} µs{_spread(winner)}"),
+            ("bandwidth", f"{gb_per_s:.0f} GB/s, {gb_per_s / peak:.0%} of {peak:.0f} GB/s"),
+        ]
+        if result.default is not None and result.default.time_us is not None:
+            rows.append(
+                (
+                    "default",
+                    f"{result.default.time_us:.2f} µs, {decision.speedup or 1.0:.3f} × the "
+                    f"winner's time ({result.default.config})",
+                )
+            )
+        if decision.copy_us is not None:
+            rows.append(
+                (
+                    "plain copy",
+                    f"{decision.copy_us:.2f} µs: the winner takes "
+                    f"{winner.time_us / decision.copy_us:.3f} × as long",
+                )
+            )
+        rows += [
+            ("why", decision.reason),
+            ("evaluated", _counts(result)),
+            ("saved in", str(database)),
+        ]
+        title = (
+            f"{result.problem.kernel}  {shape_text(result.shape)}  {result.problem.dtype}  on "
+            f"{device.names[0]}: {about}"
+        )
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self._out.print(table)
+        if estimated:
+            self.say(
+                "This is an estimate: run `tunekit confirm` on a host with that GPU to measure it."
+            )
+
+    def print_confirmed(self, confirmed: Sequence[Confirmed], device: Device) -> None:
+        """Expected against measured, a line a configuration, the new winner marked."""
+        if not confirmed:
+            self.say(f"nothing to confirm on {device.names[0]}")
+            return
+        table = _table(
+            "kernel",
+            "shape",
+            "dtype",
+            "configuration",
+            "before",
+            "before µs",
+            "measured µs",
+            "ratio",
+        )
+        for item in confirmed:
+            for config, measured_us in item.measured_us.items():
+                expected_us = item.expected_us.get(config)
+                mark = " *" if config == item.result.winner.config else ""
+                table.add_row(
+                    item.result.problem.kernel,
+                    shape_text(item.result.shape),
+                    item.result.problem.dtype,
+                    f"{config}{mark}",
+                    str(item.before.source),
+                    "" if expected_us is None else f"{expected_us:.2f}",
+                    f"{measured_us:.2f}",
+                    "" if expected_us is None else f"{measured_us / expected_us:.3f}",
+                )
+        self._out.print(table)
+        changed = sum(item.before.config != item.result.winner.config for item in confirmed)
+        self.say(
+            f"{len(confirmed)} problems confirmed on {device.names[0]}, "
+            f"{changed} with another winner; * marks the winner"
+        )
+
+    def print_rows(self, rows: Sequence[CacheRow]) -> None:
+        """What is tuned."""
+        table = _table(
+            "kernel", "device", "dtype", "dims", "alignment", "configuration", "time µs",
+            "default ÷", "copy ÷", "source",
+        )  # fmt: skip
+        for row in rows:
+            table.add_row(
+                row.problem.kernel,
+                row.problem.device,
+                row.problem.dtype,
+                _dims(row.problem.dims),
+                row.problem.alignment,
+                str(row.config),
+                f"{row.time_us:.2f}",
+                _ratio(row.speedup),
+                _ratio(row.copy_us and row.copy_us / row.time_us),
+                str(row.source),
+            )
+        self._out.print(table)
+        self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
+
+    def print_explained(self, explained: Mapping[str, Any]) -> None:
+        """Which row serves and, for each other row, what keeps it from serving exactly."""
+        self.say(f"{explained['kernel']}: {explained['served']}: {explained['why']}")
+        self.say(f"configuration: {explained['config_text']}")
+        for other in explained["others"]:
+            self.say(f"  not {other['row']}: {other['differs']}")
+
+    def print_kernels(self, kernels: Iterable[Kernel]) -> None:
+        """The library."""
+        table = _table("kernel", "computes", "inputs", "scalars", "space")
+        for kernel in kernels:
+            scalars = ", ".join(f"{name}={value:g}" for name, value in kernel.scalars.items())
+            table.add_row(
+                kernel.name, kernel.summary, str(kernel.input_count), scalars, kernel.space
+            )
+        self._out.print(table)
+
+    def print_devices(self, present: Sequence[PresentGpu], known: Iterable[Device]) -> None:
+        """The GPUs in this machine, and the table."""
+        for gpu in present:
+            self.say(f"cuda:{gpu.index}: {gpu.name} ({gpu.device.slug}), driver {gpu.driver}")
+        if not present:
+            self.say("no CUDA GPU in this machine: `tunekit tune` estimates for a --target")
+        table = _table(
+            "target", "name", "compute capability", "SMs", "DRAM GB/s", "L2 MB", "source"
+        )
+        for device in known:
+            table.add_row(
+                device.slug,
+                device.names[0],
+                f"{device.compute_capability // 10}.{device.compute_capability % 10}",
+                str(device.sm_count),
+                f"{device.dram_bytes_per_s / 1e9:.0f}",
+                f"{device.l2_bytes / 2**20:.0f}",
+                device.source,
+            )
+        self._out.print(table)
+
+
+class _PlainProgress:
+    """Lines instead of a bar, five at most."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title, self._fifth = console, title, -1
+
+    def __call__(self, watched: Watched) -> None:
+        fifth = 5 * watched.done // max(watched.total, 1)
+        if fifth != self._fifth:
+            self._fifth = fifth
+            self._console.say(f"{self._title}: {watched.done}/{watched.total} {_best(watched)}")
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """A problem's result for scripts; times in µs."""
+    winner, decision = result.winner, result.decision
+    return {
+        "kernel": result.problem.kernel,
+        "shape": list(result.shape),
+        "dims": dict(result.problem.dims),
+        "dtype": result.problem.dtype,
+        "alignment": result.problem.alignment,
+        "device": result.problem.device,
+        "source": str(winner.source),
+        "verified_by": str(winner.verified_by),
+        "config": dict(winner.config),
+        "time_us": winner.time_us,
+        "default_config": None if result.default is None else dict(result.default.config),
+        "default_time_us": None if result.default is None else result.default.time_us,
+        "speedup_over_default": decision.speedup,
+        "copy_us": decision.copy_us,
+        "gb_per_s": bandwidth_gb_per_s(result.bytes_moved, winner.time_us or float("nan")),
+        "reason": decision.reason,
+        "evaluated": result.evaluated,
+        "known_before": result.known,
+        "space_size": result.space_size,
+        "statuses": {str(status): count for status, count in result.statuses.items()},
+        "elapsed_s": round(result.elapsed_s, 3),
+    }
+
+
+def confirmed_to_json(item: Confirmed) -> dict[str, Any]:
+    """A confirmation for scripts; times in µs."""
+    return result_to_json(item.result) | {
+        "before": {
+            "source": str(item.before.source),
+            "config": dict(item.before.config),
+            "time_us": item.before.time_us,
+        },
+        "measured": [
+            {
+                "config": dict(config),
+                "expected_us": item.expected_us.get(config),
+                "measured_us": measured_us,
+            }
+            for config, measured_us in item.measured_us.items()
+        ],
+    }
+
+
+def row_to_json(row: CacheRow) -> dict[str, Any]:
+    """A cache row for scripts; times in µs."""
+    return {
+        "kernel": row.problem.kernel,
+        "kernel_hash": row.problem.kernel_hash,
+        "dims": dict(row.problem.dims),
+        "shape": list(row.shape),
+        "dtype": row.problem.dtype,
+        "alignment": row.problem.alignment,
+        "device": row.problem.device,
+        "config": dict(row.config),
+        "time_us": row.time_us,
+        "speedup_over_default": row.speedup,
+        "copy_us": row.copy_us,
+        "source": str(row.source),
+        "verified_by": str(row.verified_by),
+        "gpu_name": row.provenance.gpu_name,
+        "driver": row.provenance.driver,
+        "torch": row.provenance.torch,
+        "triton": row.provenance.triton,
+        "protocol": row.provenance.protocol,
+        "measured_at": row.provenance.created_at,
+        "reason": row.reason,
+    }
+
+
+def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
+    """A kernel for scripts."""
+    return {
+        "name": kernel.name,
+        "summary": kernel.summary,
+        "inputs": kernel.input_count,
+        "scalars": dict(kernel.scalars),
+        "space": kernel.space,
+        "source_hash": kernel.source_hash,
+    }
+
+
+def devices_to_json(present: Sequence[PresentGpu], known: Iterable[Device]) -> dict[str, Any]:
+    """Devices for scripts."""
+    return {
+        "present": [
+            {"index": gpu.index, "name": gpu.name, "target": gpu.device.slug, "driver": gpu.driver}
+            for gpu in present
+        ],
+        "known": [
+            {
+                "target": device.slug,
+                "names": list(device.names),
+                "sm_count": device.sm_count,
+                "dram_bytes_per_s": device.dram_bytes_per_s,
+                "source": device.source,
+                **device.facts(),
+            }
+            for device in known
+        ],
+    }
+
+
+def explain(choice: Choice, rows: Sequence[CacheRow]) -> dict[str, Any]:
+    """Which row a call would use, and for the others field by field why not."""
+    problem = choice.problem
+    others = [
+        {"row": f"{_dims(row.problem.dims)} ({row.source})", "differs": differs}
+        for row in rows
+        if row is not choice.row and (differs := _difference(row, problem))
+    ]
+    return {
+        "kernel": problem.kernel,
+        "dims": dict(problem.dims),
+        "dtype": problem.dtype,
+        "alignment": problem.alignment,
+        "device": problem.device,
+        "kernel_hash": problem.kernel_hash,
+        "served": str(choice.served),
+        "why": _why(choice),
+        "config": dict(choice.config),
+        "config_text": str(choice.config),
+        "others": others,
+    }
+
+
+def _why(choice: Choice) -> str:
+    row = choice.row
+    if row is None:
+        return "no row for this kernel, dtype, alignment class and device: the space's default"
+    made = f"{row.source} on {row.provenance.gpu_name} under Triton {row.provenance.triton}"
+    return f"row {_dims(row.problem.dims)}, {row.time_us:.2f} µs, {made}"
+
+
+def _difference(row: CacheRow, problem: Any) -> str:
+    """Fields of a row's problem that differ, `have` against `need`."""
+    fields = ("kernel_hash", "dtype", "alignment", "device", "dims")
+    found = [
+        f"{name} {_field(row.problem, name)}, needed {_field(problem, name)}"
+        for name in fields
+        if getattr(row.problem, name) != getattr(problem, name)
+    ]
+    return "; ".join(found)
+
+
+def _field(problem: Any, name: str) -> str:
+    return _dims(problem.dims) if name == "dims" else str(getattr(problem, name))
+
+
+def _dims(dims: Iterable[tuple[str, int]]) -> str:
+    return " ".join(f"{name}={size}" for name, size in dims)
+
+
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        numeric = column.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _result_cells(result: Result) -> list[str]:
+    winner = result.winner
+    assert winner.time_us is not None
+    gb_per_s = bandwidth_gb_per_s(result.bytes_moved, winner.time_us)
+    copy_us = result.decision.copy_us
+    return [
+        result.problem.kernel,
+        shape_text(result.shape),
+        result.problem.dtype,
+        str(winner.config),
+        f"{winner.time_us:.2f}",
+        f"{gb_per_s:.0f}",
+        f"{gb_per_s * 1e9 / result.device.dram_bytes_per_s:.0%}",
+        _ratio(result.decision.speedup),
+        _ratio(copy_us and copy_us / winner.time_us),
+        str(winner.source),
+    ]
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _spread(evaluation: Evaluation) -> str:
+    """The samples' 10th to 90th percentile around the median."""
+    samples = sorted(evaluation.samples_us)
+    if len(samples) < 5:
+        return ""
+    low, high = samples[len(samples) // 10], samples[-1 - len(samples) // 10]
+    return f" (median of {len(samples)}; 10–90 %: {low:.2f} to {high:.2f})"
+
+
+def _counts(result: Result) -> str:
+    bad = ", ".join(
+        f"{count} {status}"
+        for status, count in sorted(result.statuses.items())
+        if status is not Status.OK
+    )
+    total = result.evaluated + result.known
+    known = f", {result.known} of them known before" if result.known else ""
+    return (
+        f"{total} of {result.space_size} configurations{known}, in {result.elapsed_s:.1f} s"
+        f"{'; ' + bad if bad else ''}"
+    )
+
+
+def _best(watched: Watched) -> str:
+    return "" if watched.best_us is None else f"best {watched.best_us:.2f} µs"

@@ -1,0 +1,144 @@
+"""Launch a kernel on real tensors: plan once for each kind of them, then only launch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+
+from tunekit.core.config import Config
+from tunekit.core.device import DEVICES, Device
+from tunekit.core.space import context
+from tunekit.gpu import device_at
+from tunekit.kernels.kernel import Kernel
+from tunekit.kernels.plan import Launch, TensorMeta
+from tunekit.runtime import advice, lookup
+
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+"""Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
+module is loaded as Triton reads it when a kernel is defined."""
+
+_INTERPRETED_AS = DEVICES["rtx4090"]
+"""The GPU that launches on CPU tensors are planned for."""
+_MOST_PLANS = 4096
+_POINTER_ALIGNMENT = 16
+
+_Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Everything of a call that follows from its tensors' metadata.
+
+    Attributes:
+        kernel: kept so that its `id`, which is part of the key, stays its own.
+    """
+
+    kernel: Kernel
+    launch: Launch
+    config: Config
+    grid: tuple[int, int, int]
+
+    def start(
+        self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
+    ) -> None:
+        """Launch on the current stream of the current device."""
+        arguments = self.launch.bind(inputs, [output], scalars, self.config)
+        self.launch.function[self.grid](**arguments)
+
+
+_plans: dict[_Key, Planned] = {}
+"""Oldest first, at most `_MOST_PLANS`."""
+_lock = threading.Lock()
+
+
+def can_launch(device: torch.device) -> bool:
+    """Whether kernels run on tensors of that device in this process."""
+    return device.type == "cuda" or (INTERPRETED and device.type == "cpu")
+
+
+def run(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    output: torch.Tensor,
+    scalars: Mapping[str, float],
+) -> None:
+    """Fill `output` with the kernel's result, with the configuration the call is served.
+
+    Nothing is checked here. Tensors of an element-wise kernel are of one dtype, one shape and one
+    dense layout, and all are on one device that `can_launch`.
+
+    Args:
+        output: may be one of the inputs if the kernel is element-wise.
+        scalars: a value for each of the kernel's scalars.
+
+    Raises:
+        SpaceError: nothing is tuned and the kernel's space has no default here.
+    """
+    if output.numel() == 0:
+        return
+    key = _key(kernel, inputs, output)
+    planned = _plans.get(key) or _remember(key, _plan(kernel, inputs, output))
+    index = output.get_device()
+    if index < 0 or index == torch.cuda.current_device():
+        planned.start(inputs, output, scalars)
+    else:
+        with torch.cuda.device(index):
+            planned.start(inputs, output, scalars)
+
+
+def reload() -> None:
+    """Forget what was read, planned and warned of: the next call reads the databases again."""
+    with _lock:
+        _plans.clear()
+    lookup.forget()
+    advice.forget()
+
+
+def _key(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> _Key:
+    """What a plan depends on; scalars are not in it, a plan never sees them."""
+    if kernel.elementwise:
+        places = [tensor.data_ptr() % _POINTER_ALIGNMENT for tensor in (*inputs, output)]
+        return (id(kernel), output.get_device(), output.dtype, output.numel(), *places)
+    metas = [TensorMeta.of(tensor) for tensor in (*inputs, output)]
+    return (id(kernel), output.get_device(), *metas)
+
+
+def _plan(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> Planned:
+    device = _device_of(output)
+    launch = kernel.plan([_meta(kernel, tensor) for tensor in inputs], device)
+    # A plan describes the outputs it would allocate; this one is there, and may be unaligned.
+    launch = replace(launch, outputs=(_meta(kernel, output),))
+    config = _config(kernel, launch, device, output)
+    return Planned(kernel, launch, config, launch.grid(config))
+
+
+def _config(kernel: Kernel, launch: Launch, device: Device, output: torch.Tensor) -> Config:
+    if not output.is_cuda:
+        itemsize = launch.inputs[0].itemsize
+        return kernel.load_space().default(context(launch.dims, itemsize, device))
+    choice = lookup.choose(kernel, launch, device)
+    if choice.served is lookup.Served.DEFAULT:
+        advice.warn_untuned(kernel, launch, device, output.shape)
+    return choice.config
+
+
+def _meta(kernel: Kernel, tensor: torch.Tensor) -> TensorMeta:
+    """Dense tensors of one layout are, to an element-wise kernel, runs of elements."""
+    meta = TensorMeta.of(tensor)
+    return replace(meta, shape=(meta.numel,), strides=(1,)) if kernel.elementwise else meta
+
+
+def _device_of(tensor: torch.Tensor) -> Device:
+    return device_at(tensor.get_device()) if tensor.is_cuda else _INTERPRETED_AS
+
+
+def _remember(key: _Key, planned: Planned) -> Planned:
+    with _lock:
+        while len(_plans) >= _MOST_PLANS:
+            del _plans[next(iter(_plans))]
+        _plans[key] = planned
+    return planned

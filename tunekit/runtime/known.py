@@ -1,0 +1,126 @@
+"""What is tuned, read once from the person's database and from the one that ships."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunekit.core.evaluation import Source
+from tunekit.core.problem import Problem
+from tunekit.errors import StoreError
+from tunekit.notices import warn
+from tunekit.paths import shipped_database, user_database
+from tunekit.store.cache import CacheRow, read_cache
+from tunekit.store.rows import sort_key
+
+_Key = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A row and the product of its problem's dims."""
+
+    row: CacheRow
+    size: int
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows of one kernel, dtype, alignment class and device: they differ in dims alone."""
+
+    exact: dict[tuple[tuple[str, int], ...], CacheRow] = field(default_factory=dict)
+    measured: list[Sized] = field(default_factory=list)
+    estimated: list[Sized] = field(default_factory=list)
+
+    def add(self, row: CacheRow) -> None:
+        """Add the row of a problem that has none yet."""
+        self.exact[row.problem.dims] = row
+        rows = self.measured if row.source is Source.MEASURED else self.estimated
+        rows.append(Sized(row, size_of(row.problem)))
+
+
+NOTHING = Group()
+"""The group of problems of which nothing is known."""
+
+
+class Known:
+    """Every row a call may be served, kept in memory from the first question on."""
+
+    def __init__(self) -> None:
+        self._groups: dict[_Key, Group] | None = None
+        self._lock = threading.Lock()
+
+    def group(self, problem: Problem) -> Group:
+        """The rows that differ from `problem` in dims alone.
+
+        Warns once of a database that cannot be read; the other one is served all the same.
+        """
+        groups = self._groups
+        if groups is None:
+            with self._lock:
+                if self._groups is None:
+                    self._groups = _grouped(_read_all())
+                groups = self._groups
+        return groups.get(_key(problem), NOTHING)
+
+    def forget(self) -> None:
+        """Read the databases again when next asked."""
+        with self._lock:
+            self._groups = None
+
+
+def merged_rows(person: Sequence[CacheRow], shipped: Sequence[CacheRow]) -> list[CacheRow]:
+    """One row a problem, sorted: a measured one before an estimated one, then the person's."""
+    chosen: dict[Problem, CacheRow] = {}
+    for row in (*person, *shipped):
+        other = chosen.get(row.problem)
+        if other is None or (other.source, row.source) == (Source.ESTIMATED, Source.MEASURED):
+            chosen[row.problem] = row
+    return sorted(chosen.values(), key=lambda row: sort_key(row.problem))
+
+
+def size_of(problem: Problem) -> int:
+    """The product of the dims: how large a problem is, for finding the nearest."""
+    return math.prod(size for _, size in problem.dims)
+
+
+def _grouped(rows: Iterable[CacheRow]) -> dict[_Key, Group]:
+    groups: dict[_Key, Group] = {}
+    for row in rows:
+        groups.setdefault(_key(row.problem), Group()).add(row)
+    return groups
+
+
+def _key(problem: Problem) -> _Key:
+    return (
+        problem.kernel,
+        problem.kernel_hash,
+        problem.dtype,
+        problem.alignment,
+        problem.device,
+    )
+
+
+def _read_all() -> list[CacheRow]:
+    person, shipped = user_database(), shipped_database()
+    if _is_same_file(person, shipped):
+        return _read(person, immutable=False)
+    return merged_rows(_read(person, immutable=False), _read(shipped, immutable=True))
+
+
+def _read(path: Path, *, immutable: bool) -> list[CacheRow]:
+    try:
+        return read_cache(path, immutable=immutable)
+    except StoreError as error:
+        warn(f"{error} (until tunekit.reload() nothing tuned in this file is used)")
+        return []
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False

@@ -1,0 +1,169 @@
+"""Which configuration a call is served, and why that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+import triton
+
+from tunekit.core.config import Config
+from tunekit.core.device import Device, device_named
+from tunekit.core.evaluation import Source
+from tunekit.core.problem import Problem, parse_dtype
+from tunekit.core.space import Space, context
+from tunekit.errors import ShapeError, SpaceError, UnknownDeviceError
+from tunekit.gpu import device_at, gpu_count
+from tunekit.kernels.kernel import Kernel
+from tunekit.kernels.plan import Launch
+from tunekit.kernels.registry import find_kernel
+from tunekit.runtime.advice import warn_untuned
+from tunekit.runtime.known import Known, Sized, merged_rows, size_of
+from tunekit.store.cache import CacheRow
+
+__all__ = ["Choice", "Served", "choose", "forget", "lookup", "merged_rows"]
+
+_known = Known()
+
+
+class Served(StrEnum):
+    """What kind of row a configuration comes from, best first."""
+
+    EXACT = "exact"  # measured at this very size
+    NEAREST = "nearest"  # measured at the nearest size that was
+    ESTIMATED = "estimated"  # compiled and estimated for this device, never run on it
+    DEFAULT = "default"  # the space's default: nothing is tuned
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The configuration a call is served.
+
+    Attributes:
+        row: the row it comes from, None for the default.
+        problem: the problem that was asked about.
+    """
+
+    config: Config
+    served: Served
+    row: CacheRow | None
+    problem: Problem
+
+
+def lookup(
+    kernel: Kernel | str,
+    shape: Sequence[int],
+    dtype: object = "float32",
+    *,
+    device: str | Device | None = None,
+) -> Choice:
+    """Which configuration a call with contiguous, aligned inputs of that shape is served.
+
+    Args:
+        kernel: a kernel, or how the command line names it: `mish_mish`, `package.module:NAME`.
+        shape: of the inputs, every size at least 1.
+        dtype: a name such as `float16`, or a `torch.dtype`.
+        device: a GPU model (`rtx4090`), a GPU of this machine (`cuda:0`), or the facts of one;
+            None is the current GPU.
+
+    Raises:
+        UnknownKernelError: there is no such kernel.
+        ShapeError: a shape or dtype that cannot be tuned.
+        UnknownDeviceError: there is no such GPU, or none in this machine and none is named.
+    """
+    found = find_kernel(kernel) if isinstance(kernel, str) else kernel
+    model = _device(device)
+    launch = found.launch_for(_checked(shape), parse_dtype(str(dtype)), model)
+    choice = choose(found, launch, model)
+    if choice.served is Served.DEFAULT:
+        warn_untuned(found, launch, model, shape)
+    return choice
+
+
+def choose(kernel: Kernel, launch: Launch, device: Device) -> Choice:
+    """The configuration for a launch.
+
+    In this order: the row measured for the very problem; the row measured at the nearest size;
+    a row estimated for this device, exact before nearest; the default of the space. Kernel, its
+    hash, dtype, alignment class and device must match; a row of another size is passed over when
+    its configuration violates a constraint of the space here.
+
+    Raises:
+        SpaceError: nothing is tuned and the space has no default here.
+    """
+    problem, space = kernel.problem_of(launch, device), kernel.load_space()
+    group = _known.group(problem)
+    names = context(launch.dims, problem.itemsize, device)
+
+    def fits(row: CacheRow) -> bool:
+        return _holds(space, row.config, names)
+
+    exact = group.exact.get(problem.dims)
+    if exact is not None and not _has_axes(space, exact.config):
+        exact = None
+    if exact is not None and exact.source is Source.MEASURED:
+        return Choice(exact.config, Served.EXACT, exact, problem)
+    nearest = _nearest(group.measured, problem, fits)
+    if nearest is not None:
+        return Choice(nearest.config, Served.NEAREST, nearest, problem)
+    estimated = exact or _nearest(group.estimated, problem, fits)
+    if estimated is not None:
+        return Choice(estimated.config, Served.ESTIMATED, estimated, problem)
+    return Choice(space.default(names), Served.DEFAULT, None, problem)
+
+
+def forget() -> None:
+    """Read the databases again when next asked."""
+    _known.forget()
+
+
+def _nearest(
+    rows: Sequence[Sized], problem: Problem, fits: Callable[[CacheRow], bool]
+) -> CacheRow | None:
+    """The first row, from the nearest size outward, that fits."""
+    size = size_of(problem)
+
+    def rank(other: Sized) -> tuple[object, ...]:
+        # Dividing is exact enough that n/2 and 2n tie, which their logarithms may not.
+        distance = max(size, other.size) / max(min(size, other.size), 1)
+        foreign = other.row.provenance.triton != triton.__version__
+        return distance, foreign, -other.size, other.row.problem.dims
+
+    return next((each.row for each in sorted(rows, key=rank) if fits(each.row)), None)
+
+
+def _holds(space: Space, config: Config, names: dict[str, int]) -> bool:
+    try:
+        return _has_axes(space, config) and space.violated(config, names) is None
+    except SpaceError:
+        return False
+
+
+def _has_axes(space: Space, config: Config) -> bool:
+    """A row found before the space had other axes cannot be launched."""
+    return config.keys() == set(space.axis_names)
+
+
+def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in shape)
+    if any(size < 1 for size in sizes):
+        raise ShapeError(f"shape {sizes}: every dim must be at least 1")
+    return sizes
+
+
+def _device(device: str | Device | None) -> Device:
+    if isinstance(device, Device):
+        return device
+    text = "cuda" if device is None else str(device)
+    kind, _, index = text.partition(":")
+    if kind != "cuda":
+        return device_named(text)
+    count = gpu_count()
+    if not count:
+        raise UnknownDeviceError("this machine has no CUDA GPU; name one, such as device='rtx4090'")
+    number = int(index) if index.isdecimal() else torch.cuda.current_device()
+    if number >= count:
+        raise UnknownDeviceError(f"device {text!r}: this machine has {count} CUDA GPUs")
+    return device_at(number)
