@@ -137,6 +137,7 @@ def _plan_tiles(x: TensorMeta, out: TensorMeta) -> Launch:
         outputs=(out,),
         dims={"images": images, "channels": channels, "height": height, "width": width},
         grid=grid,
+        run_bytes=lambda config: config["BLOCK_HW"] * x.itemsize,
     )
 
 

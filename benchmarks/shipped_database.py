@@ -37,9 +37,9 @@ SIZES = tuple(2**k for k in range(12, 29, 2)) + tuple(2**k + 1 for k in (13, 17,
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def problems(small: bool) -> Iterable[tuple[str, tuple[int, ...], str]]:
+def problems(dtypes: Iterable[str], small: bool) -> Iterable[tuple[str, tuple[int, ...], str]]:
     """Every (kernel, shape, dtype) that ships; binaries of a dtype are compiled once."""
-    for dtype in DTYPES:
+    for dtype in dtypes:
         for kernel, big in BIG_SHAPES.items():
             for size in SIZES[:2] if small else SIZES:
                 yield kernel, (size,), dtype
@@ -47,44 +47,40 @@ def problems(small: bool) -> Iterable[tuple[str, tuple[int, ...], str]]:
                 yield kernel, big, dtype
 
 
-def run(host: Host, output: Path, small: bool) -> None:
+def run(host: Host, output: Path, dtypes: Iterable[str], small: bool) -> None:
     """Tune every problem completely and write evaluations and decisions."""
     began = time.monotonic()
-    with host, tempfile.TemporaryDirectory() as folder:
-        with Store.open(Path(folder) / "run.db") as store:
-            for kernel, shape, dtype in problems(small):
-                found = KERNELS[kernel]
-                task = Task(found, kernel, shape, dtype, found.scalar_values(), trials=None)
-                result = tune(task, host, store, Progress(), write_study=False)
-                copy_us = result.decision.copy_us
-                print(
-                    f"{time.monotonic() - began:6.0f} s  {kernel:24s} {dtype:9s} "
-                    f"{','.join(map(str, shape)):16s} {result.winner.time_us:10.2f} us  "
-                    f"{result.elapsed_s:5.1f} s  default {result.decision.speedup or 0:.3f}  "
-                    f"copy {(copy_us or 0) / (result.winner.time_us or 1):.3f}  "
-                    f"{dict(result.statuses)}  {result.winner.config}",
-                    flush=True,
-                )
-            plain = Path(folder) / "run.jsonl"
-            records.write_lines(plain, [*store.evaluations(), *store.decisions()])
-            output.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    with host, tempfile.TemporaryDirectory() as folder, Store.open(f"{folder}/run.db") as store:
+        for kernel, shape, dtype in problems(dtypes, small):
+            found = KERNELS[kernel]
+            task = Task(found, kernel, shape, dtype, found.scalar_values(), trials=None)
+            result = tune(task, host, store, Progress(), write_study=False)
+            copy_us = result.decision.copy_us
+            print(
+                f"{time.monotonic() - began:6.0f} s  {kernel:24s} {dtype:9s} "
+                f"{','.join(map(str, shape)):16s} {result.winner.time_us:10.2f} us  "
+                f"{result.elapsed_s:5.1f} s  default {result.decision.speedup or 0:.3f}  "
+                f"copy {(copy_us or 0) / (result.winner.time_us or 1):.3f}  "
+                f"{dict(result.statuses)}  {result.winner.config}",
+                flush=True,
+            )
+        plain = Path(folder) / "run.jsonl"
+        records.write_lines(plain, [*store.evaluations(), *store.decisions()])
+        output.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
 
 
 def publish(destination: Path, sources: Iterable[Path]) -> None:
     """Write the shipped database from what the runs wrote."""
     axes = {axis.name: axis.values for axis in KERNELS["mish_mish"].load_space().axes}
-    with tempfile.TemporaryDirectory() as folder:
-        with Store.open(Path(folder) / "studies.db") as store:
-            for source in sources:
-                kept = Path(folder) / "kept.jsonl"
-                records.write_lines(kept, decided(read(source, Path(folder))))
-                store.import_lines(kept)
-            for problem in store.problems():
-                project(store.path, problem, store.evaluations(problem), axes)
-            store.publish(destination)
-            print(
-                f"{destination}: {len(store.cache())} winners, {destination.stat().st_size} bytes"
-            )
+    with tempfile.TemporaryDirectory() as folder, Store.open(f"{folder}/studies.db") as store:
+        for source in sources:
+            kept = Path(folder) / "kept.jsonl"
+            records.write_lines(kept, decided(read(source, Path(folder))))
+            store.import_lines(kept)
+        for problem in store.problems():
+            project(store.path, problem, store.evaluations(problem), axes)
+        store.publish(destination)
+        print(f"{destination}: {len(store.cache())} winners, {destination.stat().st_size} bytes")
 
 
 def read(source: Path, folder: Path) -> list[Evaluation | Decision]:
@@ -109,6 +105,7 @@ def main() -> None:
     for name in ("measure", "estimate"):
         command = commands.add_parser(name)
         command.add_argument("-o", "--output", type=Path, required=True)
+        command.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
         command.add_argument("--small", action="store_true", help="two sizes only: a smoke run")
         if name == "estimate":
             command.add_argument("--target", required=True)
@@ -117,9 +114,14 @@ def main() -> None:
     command.add_argument("sources", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "measure":
-        run(Host.on_gpu(0), arguments.output, arguments.small)
+        run(Host.on_gpu(0), arguments.output, arguments.dtype, arguments.small)
     elif arguments.command == "estimate":
-        run(Host.estimating(device_named(arguments.target)), arguments.output, arguments.small)
+        run(
+            Host.estimating(device_named(arguments.target)),
+            arguments.output,
+            arguments.dtype,
+            arguments.small,
+        )
     else:
         publish(arguments.destination, arguments.sources)
 

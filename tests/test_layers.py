@@ -18,7 +18,7 @@ PACKAGE = "tunekit"
 
 # Lowest first. A module may import its own layer and those below it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "_version", "paths"}),
+    frozenset({"errors", "notices", "_version", "paths"}),
     frozenset({"core"}),
     frozenset({"kernels", "gpu"}),
     frozenset({"records", "store", "evaluate"}),
@@ -30,7 +30,7 @@ LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 NOT_IN_CORE = frozenset({"torch", "triton", "optuna", "sqlite_utils"})
 ONLY_IMPORTED_BY = {"optuna": "search", "sqlite_utils": "store"}
-RUN_TIME = ("tunekit", "tunekit.runtime", "tunekit.ops")
+RUN_TIME = ("tunekit", "tunekit.runtime.call", "tunekit.runtime.lookup", "tunekit.ops")
 NOT_AT_RUN_TIME = frozenset({"optuna", "sqlalchemy", "sqlite_utils"})
 
 

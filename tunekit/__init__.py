@@ -18,7 +18,7 @@ from tunekit.errors import TunekitError
 from tunekit.notices import TunekitWarning
 
 if TYPE_CHECKING:
-    from tunekit import ops
+    import tunekit.ops as ops
     from tunekit.core.config import Config
     from tunekit.kernels.kernel import Kernel, pointwise
     from tunekit.runtime.call import reload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from functools import cache
 
@@ -84,6 +85,8 @@ def _from_driver(properties: object) -> Device:
         dram_bytes_per_s=2 * get("memory_clock_rate") * 1e3 * get("memory_bus_width") / 8,
         dram_bytes=get("total_memory"),
         l2_bytes=get("L2_cache_size"),
+        dram_channels=get("memory_bus_width") // 16,
+        dram_banks=16,
         max_threads_per_sm=get("max_threads_per_multi_processor"),
         max_blocks_per_sm=16,
         shared_bytes_per_sm=get("shared_memory_per_multiprocessor"),
@@ -95,7 +98,7 @@ def _from_driver(properties: object) -> Device:
 def _driver_version() -> str:
     """The kernel driver's version, as NVML says; the CUDA version it supports without NVML."""
     try:
-        import pynvml
+        pynvml = importlib.import_module("pynvml")
     except ImportError:
         return _cuda_version_of_driver()
     try:
@@ -109,5 +112,5 @@ def _driver_version() -> str:
 
 
 def _cuda_version_of_driver() -> str:
-    version = torch._C._cuda_getDriverVersion()
+    version = vars(torch._C)["_cuda_getDriverVersion"]()  # absent from a CPU-only PyTorch
     return f"CUDA {version // 1000}.{version % 1000 // 10}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FrameType
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -15,10 +16,11 @@ class TunekitWarning(UserWarning):
 def warn(text: str) -> None:
     """Warn in the name of the first line up the stack that is not tunekit's own."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and _is_own(frame.f_back.f_globals.get("__name__", "")):
+    while frame.f_back is not None and _is_own(frame):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, TunekitWarning, stacklevel=level)
 
 
-def _is_own(module: str) -> bool:
+def _is_own(frame: FrameType) -> bool:
+    module: str = frame.f_globals.get("__name__", "")
     return module.partition(".")[0] == _PACKAGE

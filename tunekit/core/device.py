@@ -28,6 +28,8 @@ class Device:
         dram_bytes_per_s: peak DRAM bandwidth, bytes a second.
         dram_bytes: nominal DRAM capacity; the driver keeps some of it.
         l2_bytes: L2 cache of the whole GPU.
+        dram_channels: DRAM channels that are addressed independently.
+        dram_banks: banks of one channel, each with one row open.
         max_threads_per_sm: resident threads an SM can hold.
         max_blocks_per_sm: resident blocks an SM can hold.
         shared_bytes_per_sm: shared memory of an SM.
@@ -49,6 +51,8 @@ class Device:
     dram_bytes_per_s: float
     dram_bytes: int
     l2_bytes: int
+    dram_channels: int
+    dram_banks: int
     max_threads_per_sm: int
     max_blocks_per_sm: int
     shared_bytes_per_sm: int
@@ -110,6 +114,29 @@ _CC89 = _limits(89, threads=1536, blocks=24, shared_kib=100)
 _CC90 = _limits(90, threads=2048, blocks=32, shared_kib=228)
 _CC100 = _limits(100, threads=2048, blocks=32, shared_kib=228)
 
+
+class _Memory(TypedDict):
+    """What follows from the kind and number of the DRAM packages."""
+
+    dram_channels: int
+    dram_banks: int
+
+
+def _gddr6(packages: int) -> _Memory:
+    """Two 16-bit channels a package, 16 banks each (JEDEC JESD250; GDDR6X keeps both)."""
+    return {"dram_channels": 2 * packages, "dram_banks": 16}
+
+
+def _hbm2e(stacks: int) -> _Memory:
+    """8 channels of two pseudo channels a stack; eight dies high, 32 banks (JEDEC JESD235)."""
+    return {"dram_channels": 16 * stacks, "dram_banks": 32}
+
+
+def _hbm3(stacks: int) -> _Memory:
+    """16 channels of two pseudo channels a stack; eight dies high, 32 banks (JEDEC JESD238)."""
+    return {"dram_channels": 32 * stacks, "dram_banks": 32}
+
+
 _KNOWN = (
     Device(
         slug="rtx4090",
@@ -120,6 +147,7 @@ _KNOWN = (
         dram_bytes=24 * _GIB,
         l2_bytes=72 * _MIB,
         source="NVIDIA Ada GPU Architecture white paper, GeForce RTX 4090 table (boost clock)",
+        **_gddr6(12),
         **_CC89,
     ),
     Device(
@@ -131,6 +159,7 @@ _KNOWN = (
         dram_bytes=24 * _GIB,
         l2_bytes=6 * _MIB,
         source="NVIDIA Ampere GA102 GPU Architecture white paper, GeForce RTX 3090 (boost clock)",
+        **_gddr6(24),
         **_CC86,
     ),
     Device(
@@ -142,6 +171,7 @@ _KNOWN = (
         dram_bytes=80 * _GIB,
         l2_bytes=40 * _MIB,
         source="NVIDIA A100 80GB SXM data sheet; A100 architecture white paper (boost clock, L2)",
+        **_hbm2e(5),
         **_CC80,
     ),
     Device(
@@ -153,6 +183,7 @@ _KNOWN = (
         dram_bytes=40 * _GIB,
         l2_bytes=40 * _MIB,
         source="NVIDIA A100 40GB SXM data sheet; A100 architecture white paper (boost clock, L2)",
+        **_hbm2e(5),
         **_CC80,
     ),
     Device(
@@ -164,6 +195,7 @@ _KNOWN = (
         dram_bytes=48 * _GIB,
         l2_bytes=96 * _MIB,
         source="NVIDIA L40S data sheet; maximum clock and L2 as the driver reports them",
+        **_gddr6(12),
         **_CC89,
     ),
     Device(
@@ -175,6 +207,7 @@ _KNOWN = (
         dram_bytes=80 * _GIB,
         l2_bytes=50 * _MIB,
         source="NVIDIA H100 data sheet, SXM5; the maximum boost clock, which its 67 TFLOPS imply",
+        **_hbm3(5),
         **_CC90,
     ),
     Device(
@@ -186,6 +219,7 @@ _KNOWN = (
         dram_bytes=80 * _GIB,
         l2_bytes=50 * _MIB,
         source="NVIDIA H100 PCIe product brief: 1,755 MHz boost, memory 1,593 MHz on 5,120 bits",
+        **_hbm2e(5),
         **_CC90,
     ),
     Device(
@@ -197,6 +231,7 @@ _KNOWN = (
         dram_bytes=141 * _GIB,
         l2_bytes=60 * _MIB,
         source="NVIDIA H200 data sheet, SXM; maximum boost clock and L2 as the driver reports them",
+        **_hbm3(6),
         **_CC90,
     ),
     Device(
@@ -209,6 +244,7 @@ _KNOWN = (
         l2_bytes=126 * _MIB,
         source="NVIDIA DGX B200 data sheet, one GPU of eight; L2: Blackwell Tuning Guide; "
         "maximum clock as the driver reports it",
+        **_hbm3(8),
         **_CC100,
     ),
 )

@@ -118,11 +118,9 @@ class Evaluation:
 
     @property
     def verified(self) -> bool:
-        """Whether it may be cached: measured needs the device's word, estimated the interpreter's."""
+        """Whether it may be cached: verified on the device, or if estimated by the interpreter."""
         needed = VerifiedBy.DEVICE if self.source is Source.MEASURED else VerifiedBy.INTERPRETER
-        return (
-            self.status is Status.OK and self.verified_by is needed and self.time_us is not None
-        )
+        return self.status is Status.OK and self.verified_by is needed and self.time_us is not None
 
 
 @dataclass(frozen=True, slots=True)

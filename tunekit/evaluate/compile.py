@@ -54,8 +54,8 @@ class CompileOnlyDriver:
         return self._target
 
     def get_current_device(self) -> int:
-        """Index of the device Triton caches binaries under."""
-        return 0
+        """What Triton keeps binaries apart by: not by target, and `compile_for` may come again."""
+        return self._target.arch
 
     def get_current_stream(self, device: int | None = None) -> int:
         """No stream: nothing is launched."""

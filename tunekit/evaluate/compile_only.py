@@ -50,6 +50,11 @@ class CompileOnlyEvaluator:
             return Outcome(Status.REJECTED, reason=reason, binary=binary)
         path = full_block_path(parse_ptx(compiled.kernel.asm["ptx"]))
         blocks = math.prod(launch.grid(job.config))
-        work = Work(kernel.bytes_moved(launch), blocks, launch.repeats(job.config))
+        work = Work(
+            kernel.bytes_moved(launch),
+            blocks,
+            launch.repeats(job.config),
+            launch.run_bytes(job.config),
+        )
         time_us = estimate_us(work, binary, path, job.config, self._device)
         return Outcome(Status.OK, time_us=time_us, binary=binary)

@@ -8,6 +8,7 @@ benchmarks/estimate.py scores it against measurements; docs/architecture.md give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ class Constants:
         block_cycles: start and end of a block on an SM.
         blocks_per_cycle: blocks the GPU hands out to its SMs in a clock.
         warp_cycles: clocks an SM takes to start one warp of a block.
+        row_s: time a bank is kept by opening a row for a short visit to read and one to write, two
+            row cycles; a channel's banks share it.
         sharpness: exponent of the norm that joins the bounds; infinite would be their maximum.
     """
 
@@ -41,6 +44,7 @@ class Constants:
     block_cycles: float = 300.0
     blocks_per_cycle: float = 0.9
     warp_cycles: float = 4.0
+    row_s: float = 87e-9
     sharpness: float = 6.0
 
 
@@ -55,11 +59,13 @@ class Work:
         bytes_moved: DRAM traffic, at least.
         blocks: programs launched.
         repeats: times each runs the loop's body; 0 for a kernel without one.
+        run_bytes: contiguous bytes touched in one place; infinite for a stream.
     """
 
     bytes_moved: int
     blocks: int
     repeats: float
+    run_bytes: float = math.inf
 
 
 def estimate_us(
@@ -88,16 +94,27 @@ def estimate_us(
     )
     # All blocks, by each bound.
     efficiency = constants.dram_efficiency * (constants.loop_efficiency if work.repeats else 1.0)
+    dram_bytes_per_s = (
+        device.dram_bytes_per_s * efficiency * _open_row_share(work, device, constants)
+    )
     bounds = (
-        work.bytes_moved / (device.dram_bytes_per_s * efficiency),
+        work.bytes_moved / dram_bytes_per_s,
         busiest * warps * issued / device.schedulers_per_sm / clock,
         busiest * warps * special * special_cycles / device.schedulers_per_sm / clock,
         work.blocks / constants.blocks_per_cycle / clock,
         busiest * warps * constants.warp_cycles / clock,
         busiest / resident * alone_s - constants.memory_latency_s,
     )
-    slowest_s = sum(bound**constants.sharpness for bound in bounds) ** (1 / constants.sharpness)
+    slowest_s: float = sum(bound**constants.sharpness for bound in bounds) ** (1 / constants.sharpness)
     return (constants.launch_s + constants.memory_latency_s + slowest_s) * 1e6
+
+
+def _open_row_share(work: Work, device: Device, constants: Constants) -> float:
+    """Share of the time a DRAM channel transfers, when each visit of a row is short."""
+    lost_bytes = (
+        constants.row_s / device.dram_banks * device.dram_bytes_per_s / device.dram_channels
+    )
+    return 1.0 / (1.0 + lost_bytes / work.run_bytes)
 
 
 def _of_warp(path: BlockPath, repeats: float, count: Callable[[Mix], int]) -> float:

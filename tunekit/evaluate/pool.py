@@ -237,10 +237,11 @@ class EstimatePool:
                 if isinstance(verified, Exception):
                     raise verified
                 yield index, _joined(estimated, verified)
-        finally:
+        except BaseException:
             given_up.set()
-            if thread.is_alive():
-                self._interpreter.interrupt()
+            self._interpreter.interrupt()
+            raise
+        finally:
             thread.join()
 
     def _check(

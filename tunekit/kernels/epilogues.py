@@ -12,17 +12,30 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
+def reciprocal_in_pairs(d):
+    """1/d of a block, two elements sharing one special-function operation.
+
+    1/a = b/(ab) and 1/b = a/(ab), with 1/(ab) taken as rsqrt(ab)². The products of neighbours must
+    stay within float32. Where the special-function unit binds this is what it costs least: 16-bit
+    mish(mish(x)) on an H200 went from 1.10 to 1.01 times a copy.
+    """
+    a, b = tl.split(tl.reshape(d, (d.shape[0] // 2, 2)))
+    root = tl.rsqrt(a * b)
+    inverse = root * root
+    return tl.reshape(tl.join(inverse * b, inverse * a), (d.shape[0],))
+
+
+@triton.jit
 def mish(x):
-    """x·tanh(log(1 + eˣ)), with one exponential and one reciprocal square root.
+    """x·tanh(log(1 + eˣ)), with one exponential and half a reciprocal.
 
     tanh(log(s)) = (s² - 1)/(s² + 1); with s = 1 + e and n = e(e + 2) that is n/(n + 2). Above 20
-    the quotient is 1 in float32 and e is held there, so that n stays finite. 1/d is taken as
-    rsqrt(d)², a special-function result and a product instead of a division's eight instructions.
+    the quotient is 1 in float32; e is held there, so that n + 2 stays within [2, 2.4e17], and
+    nan and infinity meet only their own element, in the last product.
     """
-    e = tl.exp2(tl.minimum(x, 20.0) * LOG2_E)
+    e = tl.exp2(tl.where(x < 20.0, x, 20.0) * LOG2_E)  # nan: 20
     n = e * (e + 2.0)
-    root = tl.rsqrt(n + 2.0)
-    return x * (n * root * root)
+    return x * (n * reciprocal_in_pairs(n + 2.0))
 
 
 @triton.jit

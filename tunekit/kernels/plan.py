@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tunekit.core.config import Config
@@ -123,6 +124,8 @@ class Launch:
         dims: the sizes the launch depends on.
         grid: from a configuration to the number of programs on axes 0, 1, 2.
         repeats: from a configuration to how often a program runs its loop; 0 without a loop.
+        run_bytes: from a configuration to the contiguous bytes a program touches in one place,
+            where programs that run at the same time do not touch their neighbours.
     """
 
     function: Any
@@ -132,6 +135,7 @@ class Launch:
     dims: Mapping[str, int]
     grid: Callable[[Config], tuple[int, int, int]]
     repeats: Callable[[Config], float] = lambda config: 0.0
+    run_bytes: Callable[[Config], float] = lambda config: inf
 
     def bind(
         self,

@@ -28,11 +28,13 @@ def warn_untuned(kernel: Kernel, launch: Launch, device: Device, shape: Sequence
     _said.add(key)
     what = f"{kernel.name} {dtype} on {device.slug}"
     if aligned:
-        warn(f"nothing is tuned for {what}, the default runs; run `{command(kernel, shape, dtype)}`")
+        warn(
+            f"nothing is tuned for {what}, the default runs; run `{command(kernel, shape, dtype)}`"
+        )
     else:
         warn(
             f"nothing is tuned for {what} where a tensor starts at no multiple of 16 bytes, the "
-            "default runs; pass tensors that do, not views such as x[1:]"
+            "default configuration runs; pass tensors that do, not views such as x[1:]"
         )
 
 

@@ -72,6 +72,8 @@ def run(
     dense layout, and all are on one device that `can_launch`.
 
     Args:
+        kernel: what to run.
+        inputs: its tensors.
         output: may be one of the inputs if the kernel is element-wise.
         scalars: a value for each of the kernel's scalars.
 
@@ -92,10 +94,10 @@ def run(
 
 def reload() -> None:
     """Forget what was read, planned and warned of: the next call reads the databases again."""
-    with _lock:
-        _plans.clear()
     lookup.forget()
     advice.forget()
+    with _lock:
+        _plans.clear()
 
 
 def _key(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> _Key:

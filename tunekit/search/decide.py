@@ -64,7 +64,8 @@ def decide(finalists: Sequence[Finalist], default: Config) -> Verdict:
     """The winner of a race.
 
     The fastest and whatever it does not beat are tied; of those the default is preferred, then the
-    one with fewer stages, warps, and elements a program: ties end the same way every time.
+    one with fewer stages, warps, and elements a program: ties end the same way every time. Where
+    the fastest beats the default, whatever does not is out.
     """
     fastest = min(finalists, key=lambda finalist: finalist.median_us)
     tied = [
@@ -74,6 +75,13 @@ def decide(finalists: Sequence[Finalist], default: Config) -> Verdict:
     ]
     places = {finalist.config: place for place, finalist in enumerate(finalists)}
     default_place = places.get(default)
+    if default_place is not None and finalists[default_place] not in tied:
+        default_us = finalists[default_place].samples_us
+        tied = [
+            finalist
+            for finalist in tied
+            if finalist is fastest or beats(default_us, finalist.samples_us)
+        ]
     winner = min(
         tied, key=lambda finalist: (finalist.config != default, simplicity(finalist.config))
     )

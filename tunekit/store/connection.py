@@ -106,7 +106,7 @@ def open_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
             version = file_version(connection, path)
             if version == len(schema.MIGRATIONS):
                 return connection
-            return _migrated_in_memory(connection, path)
+            return _migrated_in_memory(connection)
         except BaseException:
             connection.close()
             raise
@@ -182,12 +182,16 @@ def _back_up(path: Path, version: int) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _migrated_in_memory(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+def _migrated_in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
     memory = sqlite3.connect(":memory:", isolation_level=None)
-    with closing(connection), explained(path):
-        connection.backup(memory)
+    try:
+        with closing(connection):
+            connection.backup(memory)
         migrate(memory, None)
-    memory.execute("PRAGMA query_only = ON")
+        memory.execute("PRAGMA query_only = ON")
+    except BaseException:
+        memory.close()
+        raise
     return memory
 
 

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from triton.backends.compiler import BaseBackend
+
+from tunekit.core.config import Config
+from tunekit.core.device import DEVICES, Device
+from tunekit.evaluate.compile import compile_launch, stand_in
+from tunekit.kernels.library import KERNELS
+from tunekit.kernels.plan import (
+    Constant,
+    Group,
+    Input,
+    Integer,
+    Launch,
+    Output,
+    Scalar,
+    Slot,
+    TensorMeta,
+    alignment_class,
+)
+
+FLAT = Config(BLOCK_SIZE=256, VEC=2, num_warps=2, num_stages=1)
+
+
+def _launch(
+    *slots: Slot, inputs: tuple[TensorMeta, ...] = (), outputs: tuple[TensorMeta, ...] = ()
+) -> Launch:
+    arguments = {f"argument{index}": slot for index, slot in enumerate(slots)}
+    return Launch(None, arguments, inputs, outputs, {}, lambda config: (1, 1, 1))
+
+
+def _class_by_triton(value: object) -> str:
+    """The class of one argument, from the specialisation Triton's own launcher computes."""
+    jit = pytest.importorskip("triton.runtime.jit")
+    kind, key = jit.native_specialize_impl(BaseBackend, value, False, True, True)
+    if kind == "constexpr":
+        return "1"
+    divisible = key == "D"
+    if kind.startswith("*"):
+        return "p16" if divisible else "p1"
+    return f"{kind}x16" if divisible else str(kind)
+
+
+class TestTensorMeta:
+    def test_of_a_tensor(self) -> None:
+        x = torch.empty(2, 3, 4, dtype=torch.bfloat16).permute(0, 2, 1)
+        meta = TensorMeta.of(x)
+        assert meta == TensorMeta((2, 4, 3), (12, 1, 4), "bfloat16", 0)
+        assert (meta.numel, meta.itemsize) == (24, 2)
+
+    @pytest.mark.parametrize(("first", "misalignment"), [(0, 0), (1, 4), (2, 8), (4, 0), (7, 12)])
+    def test_misalignment_is_that_of_the_address(self, first: int, misalignment: int) -> None:
+        view = torch.empty(32, dtype=torch.float32)[first:]
+        assert view.data_ptr() % 16 == misalignment
+        assert TensorMeta.of(view).misalignment == misalignment
+
+    @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4), (4, 1, 3), (2, 0, 3)])
+    def test_contiguous_is_what_torch_allocates(self, shape: tuple[int, ...]) -> None:
+        tensor = torch.empty(shape, dtype=torch.float16)
+        assert TensorMeta.contiguous(shape, "float16") == TensorMeta.of(tensor)
+
+
+class TestStandIn:
+    @pytest.mark.parametrize("misalignment", [0, 4, 8, 12])
+    def test_it_has_the_metadata_it_stands_for(self, misalignment: int) -> None:
+        meta = TensorMeta((3, 5), (7, 1), "float32", misalignment)
+        tensor = stand_in(meta)
+        assert tensor.is_meta
+        assert (tuple(tensor.shape), tensor.stride()) == (meta.shape, meta.strides)
+        assert tensor.data_ptr() % 16 == misalignment
+
+
+class TestAlignmentClass:
+    @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+    @pytest.mark.parametrize("misalignment", [0, 2, 4, 8])
+    def test_pointers_are_classed_as_triton_does(self, dtype: str, misalignment: int) -> None:
+        meta = TensorMeta((64,), (1,), dtype, misalignment // 4 * 4)
+        if dtype != "float32":
+            meta = TensorMeta((64,), (1,), dtype, misalignment)
+        assert alignment_class(_launch(Input(0), inputs=(meta,))) == _class_by_triton(
+            stand_in(meta)
+        )
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (0, "i32x16"),
+            (1, "1"),
+            (2, "i32"),
+            (16, "i32x16"),
+            (17, "i32"),
+            (-16, "i32x16"),
+            (2**31 - 1, "i32"),
+            (2**31 - 16, "i32x16"),
+            (2**31, "i64x16"),
+            (2**31 + 1, "i64"),
+            (2**33 + 16, "i64x16"),
+            (-(2**31), "i32x16"),
+            (-(2**31) - 1, "i64"),
+        ],
+    )
+    def test_integers(self, value: int, expected: str) -> None:
+        assert alignment_class(_launch(Integer(value))) == expected
+        assert _class_by_triton(value) == expected
+
+    @given(st.integers(-(2**63), 2**63 - 1))
+    def test_every_integer_is_classed_as_triton_does(self, value: int) -> None:
+        assert alignment_class(_launch(Integer(value))) == _class_by_triton(value)
+
+    def test_groups_are_followed_and_scalars_and_functions_are_not(self) -> None:
+        aligned, off = TensorMeta((4,), (1,), "float32"), TensorMeta((4,), (1,), "float32", 4)
+        launch = _launch(
+            Group((Input(0), Input(1))),
+            Output(0),
+            Group((Scalar("scale"),)),
+            Integer(32),
+            Constant(KERNELS["identity"]),
+            Constant(False),
+            Constant(True),
+            Constant(3),
+            inputs=(aligned, off),
+            outputs=(aligned,),
+        )
+        assert alignment_class(launch) == "p16,p1,p16,i32x16,=1,=3"
+
+    @pytest.mark.parametrize(
+        ("n", "misalignment", "expected"),
+        [
+            (4096, 0, "p16,p16,i32x16"),
+            (4097, 0, "p16,p16,i32"),
+            (4096, 4, "p1,p16,i32x16"),
+            (1, 0, "p16,p16,1"),
+            (2**31 - 16, 0, "p16,p16,i32x16,=1"),
+            (2**31 + 1, 0, "p16,p16,i64,=1"),
+            (2**31 + 16, 0, "p16,p16,i64x16,=1"),
+        ],
+    )
+    def test_the_compiled_kernel_is_specialised_on_it(
+        self, n: int, misalignment: int, expected: str, compiling: Device
+    ) -> None:
+        meta = TensorMeta((n,), (1,), "float32", misalignment)
+        launch = KERNELS["identity"].plan((meta,), compiling)
+        assert alignment_class(launch) == expected
+
+        source = compile_launch(launch, FLAT, {}).kernel.src
+        names = list(source.signature)
+        divisible = {path for path, attributes in source.attrs.items() if attributes}
+        n_at = names.index("n")
+        n_type = source.signature["n"]
+        n_class = "1" if n_type == "constexpr" else n_type + "x16" * ((n_at,) in divisible)
+        parts = [
+            "p16" if (names.index("inputs"), 0) in divisible else "p1",
+            "p16" if (names.index("output"),) in divisible else "p1",
+            n_class,
+        ]
+        if source.constants[(names.index("WIDE"),)]:
+            parts.append("=1")
+        assert ",".join(parts) == expected
+
+
+class TestBind:
+    def test_every_slot_is_filled_and_the_configuration_added(self) -> None:
+        launch = _launch(
+            Group((Input(1), Input(0))),
+            Output(0),
+            Scalar("scale"),
+            Integer(7),
+            Constant(None),
+            Group(()),
+        )
+        bound = launch.bind(["x", "y"], ["out"], {"scale": 3}, Config(BLOCK_SIZE=128, num_warps=4))
+        assert bound == {
+            "argument0": ("y", "x"),
+            "argument1": "out",
+            "argument2": 3.0,
+            "argument3": 7,
+            "argument4": None,
+            "argument5": (),
+            "BLOCK_SIZE": 128,
+            "num_warps": 4,
+        }
+        assert isinstance(bound["argument2"], float)
+
+    def test_a_launch_has_no_loop_unless_it_says_so(self) -> None:
+        assert _launch().repeats(FLAT) == 0.0
+
+
+def test_a_plan_never_looks_at_tensors() -> None:
+    metas = KERNELS["mish_mish"].input_metas((3, 5), "float16")
+    launch = KERNELS["mish_mish"].plan(metas, DEVICES["h100"])
+    assert launch.inputs == metas
+    assert not any(isinstance(each, torch.Tensor) for each in launch.arguments.values())

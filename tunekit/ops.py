@@ -1,0 +1,328 @@
+"""The fused ops, as a model calls them.
+
+    from tunekit import ops
+
+    y = ops.mish_mish(x)
+    ops.mish_mish(x, inplace=True)
+    ops.call(my_kernel, x, residual, scale=0.5)
+
+Every op takes float32, float16 or bfloat16 tensors of any shape, computes in float32 in registers
+and runs the configuration that is tuned for that size, dtype and GPU (`tunekit.lookup`); nothing is
+ever tuned during a call. On the CPU the eager reference runs instead.
+
+Layout: contiguous, channels-last and permuted tensors are used as they are and the result has
+their strides. A sliced or expanded input is first copied, once, to a dense tensor with the axes in
+the same order, and the result has the layout of that copy. Several inputs lie as the first does;
+one that does not is copied.
+
+Autograd: the backward recomputes through the eager reference and keeps only the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import increment_version
+
+from tunekit.errors import KernelError
+from tunekit.kernels import library
+from tunekit.kernels.kernel import Kernel
+from tunekit.runtime.call import can_launch, run
+from tunekit.runtime.gradient import differentiable, is_recorded
+from tunekit.runtime.layout import (
+    is_dense,
+    may_overlap_itself,
+    overlaps_partly,
+    same_layout,
+    shares_memory,
+)
+
+__all__ = ["add_min_gelu_mul", "call", "mish_add_hardtanh_scale", "mish_mish"]
+
+_DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
+_DEVICES = frozenset({"cuda", "cpu"})
+
+
+def mish_mish(
+    x: torch.Tensor, *, out: torch.Tensor | None = None, inplace: bool = False
+) -> torch.Tensor:
+    """mish(mish(x)), where mish(x) = x·tanh(log(1 + eˣ)).
+
+    Args:
+        x: float32, float16 or bfloat16, any shape.
+        out: where to put the result: shape, dtype and device of `x`; may be `x`.
+        inplace: put it into `x`.
+
+    Returns:
+        `out`, `x` if in place, else a new tensor with the shape and dtype of `x`.
+
+    Raises:
+        KernelError: an argument is wrong, see `call`.
+    """
+    return call(library.mish_mish, x, out=out, inplace=inplace)
+
+
+def mish_add_hardtanh_scale(
+    x: torch.Tensor,
+    add_value: float = 0.5,
+    scale: float = 2.0,
+    *,
+    out: torch.Tensor | None = None,
+    inplace: bool = False,
+) -> torch.Tensor:
+    """clamp(mish(x) + add_value, -1, 1) · scale; nan stays nan.
+
+    Args:
+        x: float32, float16 or bfloat16, any shape.
+        add_value: a number, not a tensor.
+        scale: a number, not a tensor.
+        out: where to put the result: shape, dtype and device of `x`; may be `x`.
+        inplace: put it into `x`.
+
+    Returns:
+        `out`, `x` if in place, else a new tensor with the shape and dtype of `x`.
+
+    Raises:
+        KernelError: an argument is wrong, see `call`.
+    """
+    return call(
+        library.mish_add_hardtanh_scale,
+        x,
+        out=out,
+        inplace=inplace,
+        add_value=add_value,
+        scale=scale,
+    )
+
+
+def add_min_gelu_mul(
+    x: torch.Tensor,
+    add_value: float = 0.5,
+    multiply_value: float = 2.0,
+    *,
+    out: torch.Tensor | None = None,
+    inplace: bool = False,
+) -> torch.Tensor:
+    """gelu(min(x + add_value, 0)) · multiply_value, with the exact GELU; nan stays nan.
+
+    Args:
+        x: float32, float16 or bfloat16, any shape.
+        add_value: a number, not a tensor.
+        multiply_value: a number, not a tensor.
+        out: where to put the result: shape, dtype and device of `x`; may be `x`.
+        inplace: put it into `x`.
+
+    Returns:
+        `out`, `x` if in place, else a new tensor with the shape and dtype of `x`.
+
+    Raises:
+        KernelError: an argument is wrong, see `call`.
+    """
+    return call(
+        library.add_min_gelu_mul,
+        x,
+        out=out,
+        inplace=inplace,
+        add_value=add_value,
+        multiply_value=multiply_value,
+    )
+
+
+def call(
+    kernel: Kernel,
+    *inputs: torch.Tensor,
+    out: torch.Tensor | None = None,
+    inplace: bool = False,
+    **scalars: float,
+) -> torch.Tensor:
+    """Run any pointwise kernel on tensors.
+
+    Args:
+        kernel: what `tunekit.pointwise` makes.
+        inputs: float32, float16 or bfloat16 tensors of one shape, dtype and device.
+        out: where to put the result: shape, dtype and device of the inputs; any strides, but no
+            two elements in one place. May be one of the inputs, may not overlap one partly.
+        inplace: put the result into the first input.
+        scalars: values of the kernel's scalars: Python numbers or what `float` makes one of, not
+            tensors; those not given have the kernel's own values.
+
+    Returns:
+        `out`, the first input if in place, else a new tensor.
+
+    Raises:
+        KernelError: an argument is none of the above; or autograd records the call and `out` is
+            given, or the call is in place on a leaf that requires grad.
+    """
+    values = _scalar_values(kernel, scalars)
+    _check_inputs(kernel, inputs)
+    target = _target(kernel, inputs, out, inplace)
+    if is_recorded(*inputs, target):
+        return _recorded(kernel, inputs, target, values)
+    return _compute(kernel, inputs, target, values)
+
+
+def _compute(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+    values: Mapping[str, float],
+) -> torch.Tensor:
+    if can_launch(inputs[0].device):
+        return _fused(kernel, inputs, out, values)
+    return _eager(kernel, inputs, out, values)
+
+
+def _fused(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+    values: Mapping[str, float],
+) -> torch.Tensor:
+    """Launch on dense tensors of one layout; what is not gets there by a copy."""
+    first = inputs[0] if is_dense(inputs[0]) else inputs[0].clone()
+    rest = [x if same_layout(x, first) else torch.empty_like(first).copy_(x) for x in inputs[1:]]
+    if out is not None and same_layout(out, first):
+        run(kernel, (first, *rest), out, values)
+        increment_version(out)  # autograd must notice, as it does any other write
+        return out
+    # A copy made above is nobody else's: its memory can take the result.
+    result = torch.empty_like(first) if first is inputs[0] else first
+    run(kernel, (first, *rest), result, values)
+    return result if out is None else out.copy_(result)
+
+
+def _eager(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+    values: Mapping[str, float],
+) -> torch.Tensor:
+    result = kernel.reference(*inputs, **values).to(inputs[0].dtype)
+    if out is not None:
+        return out.copy_(result)
+    # The reference of a kernel that changes nothing may return its input.
+    return result.clone() if any(shares_memory(result, x) for x in inputs) else result
+
+
+def _recorded(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+    values: Mapping[str, float],
+) -> torch.Tensor:
+    """The call under autograd, which never gets a result that is cut off from its inputs."""
+    if out is None:
+        return _differentiable(kernel, inputs, values)
+    if not any(out is x for x in inputs):
+        raise KernelError(
+            f"{kernel.name}: out= does not support automatic differentiation, but a tensor "
+            "requires grad; leave out= away or call under torch.no_grad()"
+        )
+    if out.is_leaf and out.requires_grad:
+        raise KernelError(
+            f"{kernel.name}: a leaf tensor that requires grad cannot be changed in place; "
+            "leave inplace away or call under torch.no_grad()"
+        )
+    # The backward needs the input as it was before it is overwritten.
+    kept = [x.clone() if shares_memory(x, out) else x for x in inputs]
+    return out.copy_(_differentiable(kernel, kept, values))
+
+
+def _differentiable(
+    kernel: Kernel, inputs: Sequence[torch.Tensor], values: Mapping[str, float]
+) -> torch.Tensor:
+    if not can_launch(inputs[0].device):
+        return _eager(kernel, inputs, None, values)
+
+    def forward(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        return _fused(kernel, tensors, None, values)
+
+    return differentiable(kernel, values, forward, inputs)
+
+
+def _scalar_values(kernel: Kernel, given: Mapping[str, Any]) -> Mapping[str, float]:
+    if not given:
+        return kernel.scalars
+    numbers = {name: _number(kernel, name, value) for name, value in given.items()}
+    return kernel.scalar_values(numbers)
+
+
+def _number(kernel: Kernel, name: str, value: Any) -> float:
+    if type(value) is float:
+        return value
+    if isinstance(value, torch.Tensor):
+        raise KernelError(
+            f"{kernel.name}: scalar {name} is a tensor; pass a number such as {name}=t.item()"
+        )
+    try:
+        if isinstance(value, str | bytes) or getattr(value, "shape", ()) != ():
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise KernelError(f"{kernel.name}: scalar {name} is {value!r}, not a number") from None
+
+
+def _check_inputs(kernel: Kernel, inputs: Sequence[torch.Tensor]) -> None:
+    if not kernel.elementwise:
+        raise KernelError(f"{kernel.name} is not element-wise: tunekit.ops.call cannot run it")
+    if len(inputs) != kernel.input_count:
+        raise KernelError(f"{kernel.name} takes {kernel.input_count} tensors, got {len(inputs)}")
+    for index, x in enumerate(inputs):
+        if not isinstance(x, torch.Tensor):
+            raise KernelError(f"{kernel.name}: input {index} is {type(x).__name__}, not a tensor")
+    first = inputs[0]
+    if first.dtype not in _DTYPES:
+        raise KernelError(
+            f"{kernel.name} takes float32, float16 and bfloat16 tensors, not {_name(first.dtype)}"
+        )
+    if first.device.type not in _DEVICES:
+        raise KernelError(f"{kernel.name} runs on CUDA and CPU tensors, not on {first.device}")
+    for index in range(1, len(inputs)):
+        _check_alike(kernel, f"input {index}", inputs[index], first)
+
+
+def _check_alike(kernel: Kernel, what: str, tensor: torch.Tensor, first: torch.Tensor) -> None:
+    """Refuse a tensor that differs from input 0 in shape, dtype or device."""
+    for name in ("shape", "dtype", "device"):
+        got, needed = getattr(tensor, name), getattr(first, name)
+        if got != needed:
+            raise KernelError(
+                f"{kernel.name}: {what} has {name} {_name(got)}, input 0 has {_name(needed)}; "
+                "they must be the same"
+            )
+
+
+def _name(value: object) -> str:
+    if isinstance(value, torch.Size):
+        return str(tuple(value))
+    return str(value).removeprefix("torch.")
+
+
+def _target(
+    kernel: Kernel, inputs: Sequence[torch.Tensor], out: torch.Tensor | None, inplace: bool
+) -> torch.Tensor | None:
+    """The tensor to write to, None for a new one."""
+    if inplace:
+        if out is not None and out is not inputs[0]:
+            raise KernelError(f"{kernel.name}: give out= or inplace=True, not both")
+        out = inputs[0]
+    if out is None:
+        return None
+    if out is not inputs[0]:
+        if not isinstance(out, torch.Tensor):
+            raise KernelError(f"{kernel.name}: out is {type(out).__name__}, not a tensor")
+        _check_alike(kernel, "out", out, inputs[0])
+    if may_overlap_itself(out):
+        raise KernelError(
+            f"{kernel.name}: more than one element of the tensor to write to may be in one place "
+            "of memory, as in an expanded tensor; clone() it first"
+        )
+    for index, x in enumerate(inputs):
+        if overlaps_partly(out, x):
+            raise KernelError(
+                f"{kernel.name}: the tensor to write to and input {index} overlap partly; "
+                "clone() one of them first"
+            )
+    return out
