@@ -195,7 +195,7 @@ class Original:
             launch.function[launch.grid(config)](**arguments)
         else:
             arguments = launch.bind([x], [out], self.scalars, Config())
-            self.autotuned[lambda meta: launch.grid(Config(meta))](**arguments)
+            self.autotuned[launch.grid](**arguments)
 
 
 def _gelu_with_one_x_too_many(

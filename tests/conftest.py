@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tunekit.core.device import DEVICES, Device
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tunekit", deadline=None)
@@ -29,6 +33,31 @@ def isolated_home(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache))
     monkeypatch.delenv("TUNEKIT_DB", raising=False)
     return home
+
+
+@pytest.fixture
+def write_module(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a Python file, as a person does who has a kernel of their own."""
+
+    def write(source: str, name: str = "mine.py") -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(source))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def compiling() -> Iterator[Device]:
+    """Triton compiles for an RTX 4090, whatever this machine has."""
+    from triton.runtime import driver
+
+    from tunekit.evaluate.compile import CompileOnlyDriver
+
+    device = DEVICES["rtx4090"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_active", CompileOnlyDriver(device))
+        yield device
 
 
 NO_GPU = "tests marked `gpu` were asked for, but torch finds no CUDA GPU"

@@ -157,6 +157,19 @@ def call(
     """
     values = _scalar_values(kernel, scalars)
     _check_inputs(kernel, inputs)
+    if can_launch(inputs[0].device) and torch.compiler.is_dynamo_compiling():
+        # torch.compile ends its graph here and goes on after it: it cannot see into a launch.
+        return torch.compiler.disable(_call)(kernel, inputs, out, inplace, values)
+    return _call(kernel, inputs, out, inplace, values)
+
+
+def _call(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+    inplace: bool,
+    values: Mapping[str, float],
+) -> torch.Tensor:
     target = _target(kernel, inputs, out, inplace)
     if is_recorded(*inputs, target):
         return _recorded(kernel, inputs, target, values)
@@ -202,8 +215,8 @@ def _eager(
     result = kernel.reference(*inputs, **values).to(inputs[0].dtype)
     if out is not None:
         return out.copy_(result)
-    # The reference of a kernel that changes nothing may return its input.
-    return result.clone() if any(shares_memory(result, x) for x in inputs) else result
+    # The reference of a kernel that changes nothing may return its input, or a view of it.
+    return result.clone() if result._is_view() or any(result is x for x in inputs) else result
 
 
 def _recorded(

@@ -64,6 +64,19 @@ def in_place_is_the_same():
     originals.mish_mish(x, x)
     return bool(torch.equal(x, out))
 
+def autotuned_configs():
+    original, tried = ORIGINALS["add_min_gelu_mul"], []
+    def time(run, quantiles):
+        run()
+        tried.append(1.0)
+        return [1.0, 1.0, 1.0]
+    original.autotuned.do_bench = time  # there is no GPU to ask
+    x = torch.randn(9000)
+    out = torch.full_like(x, float("nan"))
+    originals.add_min_gelu_mul(x, out)
+    expected = original.computes(x.double(), **original.scalars).float()
+    return len(tried), largest_error(out, expected, "float32")
+
 def large():
     x = torch.full((1, 1, 1, 4), 100.0)
     out = torch.empty_like(x)
@@ -75,6 +88,7 @@ print(json.dumps({
     "channels_last": of_channels_last(),
     "in_place_is_the_same": in_place_is_the_same(),
     "nan_when_large": large(),
+    "autotuned": autotuned_configs(),
 }))
 """
 
@@ -149,6 +163,14 @@ def test_the_tiled_one_follows_strides(interpreted: dict[str, Any]) -> None:
 
 def test_mish_mish_may_work_in_place(interpreted: dict[str, Any]) -> None:
     assert interpreted["in_place_is_the_same"]
+
+
+def test_the_gelu_one_is_autotuned_over_all_of_its_configurations(
+    interpreted: dict[str, Any],
+) -> None:
+    tried, error = interpreted["autotuned"]
+    assert tried == len(ORIGINALS["add_min_gelu_mul"].configs) == 4
+    assert error < 2.0
 
 
 def test_mish_add_hardtanh_scale_gives_nan_where_exp_overflows(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,9 @@ class TestCheckShape:
         (checked,) = pointwise_check_shape((n,), config, count)
         assert checked >= max(count, 2 * block)
         assert 0 < checked % block < block
-        launches = (KERNELS["identity"].launch_for((size,), "float16", H100) for size in (n, checked))
+        launches = (
+            KERNELS["identity"].launch_for((size,), "float16", H100) for size in (n, checked)
+        )
         assert len({alignment_class(launch) for launch in launches}) == 1
 
     def test_one_element_is_checked_as_one(self) -> None:
@@ -234,42 +237,37 @@ def gate(write_module: Callable[..., Path]) -> str:
 SIZES = (1, 127, 128, 129, 1000, 9 * 128, 9 * 128 + 1)
 
 
-class TestInterpreted:
-    @pytest.fixture(scope="class")
-    def gated(
-        self, tmp_path_factory: pytest.TempPathFactory, interpret: Callable[..., list[torch.Tensor]]
-    ) -> dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]:
-        """Result and reference of the gate by (size, stages), three inputs each."""
-        import textwrap
-
-        path = tmp_path_factory.mktemp("kernel") / "gates.py"
-        path.write_text(textwrap.dedent(GATE))
-        generator = torch.Generator().manual_seed(1)
-        cases = {
-            (n, stages): {
-                "kernel": f"{path}:gated",
-                "config": dict(_config(128, stages=stages)),
-                "inputs": [torch.randn(n, generator=generator) for _ in range(3)],
-                "scalars": {"scale": -1.5},
-            }
-            for n, stages in itertools.product(SIZES, (1, 2, 3))
+@pytest.fixture(scope="module")
+def gated(
+    tmp_path_factory: pytest.TempPathFactory, interpret: Callable[..., list[torch.Tensor]]
+) -> dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]:
+    """Result and reference of the gate by (size, stages)."""
+    path = tmp_path_factory.mktemp("kernel") / "gates.py"
+    path.write_text(textwrap.dedent(GATE))
+    generator = torch.Generator().manual_seed(1)
+    cases = {
+        (n, stages): {
+            "kernel": f"{path}:gated",
+            "config": dict(_config(128, stages=stages)),
+            "inputs": [torch.randn(n, generator=generator) for _ in range(3)],
+            "scalars": {"scale": -1.5},
         }
-        results = interpret(list(cases.values()))
-        return {
-            key: (result, _gate_in_float64(*case["inputs"], -1.5))
-            for (key, case), result in zip(cases.items(), results, strict=True)
-        }
+        for n, stages in itertools.product(SIZES, (1, 2, 3))
+    }
+    results = interpret(list(cases.values()))
+    return {
+        key: (result, _gate_in_float64(*case["inputs"], -1.5))
+        for (key, case), result in zip(cases.items(), results, strict=True)
+    }
 
-    @pytest.mark.parametrize("stages", [1, 2, 3])
-    @pytest.mark.parametrize("n", SIZES)
-    def test_an_epilogue_of_several_inputs_and_a_scalar(
-        self,
-        n: int,
-        stages: int,
-        gated: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]],
-    ) -> None:
-        result, expected = gated[n, stages]
-        torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("n", SIZES)
+def test_an_epilogue_of_several_inputs_and_a_scalar(
+    n: int, stages: int, gated: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    result, expected = gated[n, stages]
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def _gate_in_float64(

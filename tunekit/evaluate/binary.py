@@ -114,7 +114,7 @@ class Instruction:
     @property
     def accesses(self) -> str:
         """`load` or `store` of global memory, or nothing."""
-        if self.opcode.startswith("ld.global") or self.opcode.startswith("cp.async.c"):
+        if self.opcode.startswith(("ld.global", "cp.async.ca.", "cp.async.cg.")):
             return "load"
         return "store" if self.opcode.startswith("st.global") else ""
 

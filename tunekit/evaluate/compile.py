@@ -55,7 +55,7 @@ class CompileOnlyDriver:
 
     def get_current_device(self) -> int:
         """What Triton keeps binaries apart by: not by target, and `compile_for` may come again."""
-        return self._target.arch
+        return int(self._target.arch)
 
     def get_current_stream(self, device: int | None = None) -> int:
         """No stream: nothing is launched."""

@@ -105,7 +105,8 @@ def estimate_us(
         busiest * warps * constants.warp_cycles / clock,
         busiest / resident * alone_s - constants.memory_latency_s,
     )
-    slowest_s: float = sum(bound**constants.sharpness for bound in bounds) ** (1 / constants.sharpness)
+    power = constants.sharpness
+    slowest_s: float = sum(bound**power for bound in bounds) ** (1 / power)
     return (constants.launch_s + constants.memory_latency_s + slowest_s) * 1e6
 
 

@@ -54,7 +54,7 @@ class Timer:
     """
 
     def __init__(self, launch: Launch, rotation: Rotation) -> None:
-        self._flush = rotation.flush
+        self._rotation = rotation  # the graph holds addresses: the buffers must live as long
         first_us = self._rough_time_us(launch)
         rounds = 1
         if rotation.flush is None:
@@ -80,8 +80,8 @@ class Timer:
     def sample_us(self) -> float:
         """Time of one launch in µs: one replay of the graph over its launches."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        if self._flush is not None:
-            self._flush.zero_()
+        if self._rotation.flush is not None:
+            self._rotation.flush.zero_()
         start.record()
         self._graph.replay()
         end.record()

@@ -31,7 +31,7 @@ def source_hash(*functions: Any) -> str:
 def _collect(function: Any, seen: dict[str, str]) -> None:
     python = function.fn
     name = f"{python.__module__}.{python.__qualname__}"
-    if name in seen or _is_of_triton(python):
+    if name in seen or _is_of_triton(python.__module__):
         return
     tree = ast.parse(textwrap.dedent(inspect.getsource(python))).body[0]
     assert isinstance(tree, ast.FunctionDef)
@@ -55,21 +55,25 @@ def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield ast.unparse(node), _resolved(node, outside)
+    for parameter in inspect.signature(python).parameters.values():
+        if parameter.default is not parameter.empty:
+            # The syntax tree may have a name there, which stood for a value when it was defined.
+            yield f"{parameter.name}=", tl.constexpr(parameter.default)
 
 
 def _resolved(node: ast.expr, outside: Mapping[str, Any]) -> Any:
-    """What a dotted name stands for, where it leads through modules."""
+    """What a dotted name stands for, where it leads through modules other than Triton's."""
     if isinstance(node, ast.Name):
         return outside.get(node.id)
     if isinstance(node, ast.Attribute):
         owner = _resolved(node.value, outside)
-        if isinstance(owner, ModuleType):
+        if isinstance(owner, ModuleType) and not _is_of_triton(owner.__name__):
             return getattr(owner, node.attr, None)
     return None
 
 
-def _is_of_triton(value: Any) -> bool:
-    return str(value.__module__).split(".")[0] == "triton"
+def _is_of_triton(module: str) -> bool:
+    return module.split(".")[0] == "triton"
 
 
 def is_jit(value: Any) -> bool:

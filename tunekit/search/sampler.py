@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 
 import optuna
@@ -13,12 +12,12 @@ from tunekit.core.config import Config
 from tunekit.core.evaluation import Evaluation, Status
 from tunekit.core.space import Axis, Space
 
-_MOST_PROPOSALS = 200
-"""Proposals in a row that may be infeasible or known before one is drawn at random instead."""
-
 
 class Sampler:
     """Asks Optuna's TPE for configurations that are valid and not yet evaluated.
+
+    Where the TPE proposes one that is not, the nearest that is takes its place: proposing until
+    one fits would find no better ones, and late in a small space takes hundreds of proposals.
 
     Args:
         space: the axes.
@@ -28,8 +27,7 @@ class Sampler:
 
     def __init__(self, space: Space, context: Mapping[str, int], seed: int) -> None:
         self._space, self._context = space, context
-        self._valid = space.configs(context)
-        self._open = dict.fromkeys(self._valid)
+        self._open = dict.fromkeys(space.configs(context))
         self._distributions: dict[str, BaseDistribution] = {
             axis.name: IntDistribution(0, len(axis.values) - 1) for axis in space.axes
         }
@@ -38,8 +36,7 @@ class Sampler:
             sampler=optuna.samplers.TPESampler(seed=seed), direction="minimize"
         )
         self._asked: dict[Config, optuna.Trial | None] = {}
-        self._times: dict[Config, float] = {}
-        self._random = random.Random(seed)
+        self._infeasible: set[Config] = set()
         self._queue = [space.default(context)]
 
     @property
@@ -71,8 +68,6 @@ class Sampler:
         trial = self._asked.pop(config, None)
         self._open.pop(config, None)
         time_us = evaluation.time_us if evaluation.status is Status.OK else None
-        if time_us is not None:
-            self._times[config] = time_us
         if trial is not None:
             self._finish(trial, time_us)
             return
@@ -91,18 +86,25 @@ class Sampler:
             config = self._queue.pop()
             if config in self._open:
                 return self._take(config, None)
-        for _ in range(_MOST_PROPOSALS):
-            trial = self._study.ask(self._distributions)
-            config = self._config(trial.params)
-            if config in self._open:
-                return self._take(config, trial)
-            if config in self._times:
-                self._finish(trial, self._times[config])
-            elif config in self._asked:
-                self._study.tell(trial, state=TrialState.FAIL)  # under way: nothing to learn yet
-            else:
-                self._finish(trial, None)
-        return self._take(self._random.choice(list(self._open)), None)
+        trial = self._study.ask(self._distributions)
+        config = self._config(trial.params)
+        if config in self._open:
+            return self._take(config, trial)
+        if self._space.violated(config, self._context) and config not in self._infeasible:
+            self._infeasible.add(config)
+            self._finish(trial, None)
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)  # known or under way: nothing to learn
+        return self._take(self._nearest(config), None)
+
+    def _nearest(self, config: Config) -> Config:
+        """The open configuration the fewest steps along the axes away."""
+        place = self._params(config)
+
+        def steps(other: Config) -> int:
+            return sum(abs(place[axis] - step) for axis, step in self._params(other).items())
+
+        return min(self._open, key=steps)
 
     def _take(self, config: Config, trial: optuna.Trial | None) -> Config:
         del self._open[config]

@@ -25,6 +25,10 @@ def tune(
     Every evaluation is stored as soon as it is known, so that an interrupt loses nothing.
 
     Args:
+        task: what to tune and how long.
+        host: where it is evaluated.
+        store: takes every evaluation and the decision.
+        progress: told of every evaluation.
         write_study: bring the Optuna study in the database up to date in the end, about 10 ms a
             configuration; whoever tunes many problems may do that once.
 

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tunekit.evaluate import verify
+from tunekit.evaluate.verify import (
+    SPECIAL_VALUES,
+    TOLERANCES,
+    all_bit_patterns,
+    check_inputs,
+    describe_error,
+    error_of,
+    expected_output,
+    largest_error,
+    random_input,
+)
+from tunekit.kernels.library import KERNELS
+from tunekit.kernels.plan import TensorMeta
+
+INF, NAN = math.inf, math.nan
+DTYPES = ("float32", "float16", "bfloat16")
+LARGEST = {name: torch.finfo(getattr(torch, name)).max for name in DTYPES}
+
+
+def _error(got: Sequence[float], want: Sequence[float], dtype: str = "float32") -> float:
+    result = torch.tensor(got, dtype=getattr(torch, dtype))
+    return largest_error(result, torch.tensor(want, dtype=torch.float32), dtype)
+
+
+class TestLargestError:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_what_is_equal_has_none(self, dtype: str) -> None:
+        values = [0.0, -0.0, 1.5, -2.0, INF, -INF, NAN, 1024.0]
+        assert _error(values, values, dtype) == 0.0
+        assert _error([0.0], [-0.0], dtype) == 0.0
+        assert _error([], [], dtype) == 0.0
+
+    @pytest.mark.parametrize(
+        ("got", "want"),
+        [(NAN, 1.0), (1.0, NAN), (INF, 1.0), (-INF, INF), (1.0, INF), (NAN, INF), (INF, NAN)],
+    )
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_nan_or_infinity_alone_is_infinitely_wrong(
+        self, dtype: str, got: float, want: float
+    ) -> None:
+        assert _error([0.0, got, 0.0], [0.0, want, 0.0], dtype) == INF
+
+    def test_nan_hides_no_error_elsewhere(self) -> None:
+        assert _error([NAN, 2.0], [NAN, 1.0]) > 1000
+        assert _error([2.0, NAN], [1.0, NAN]) > 1000
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_one_is_the_limit(self, dtype: str) -> None:
+        """At 1 and below: what is allowed is counted in exactly representable steps."""
+        tolerance = TOLERANCES[dtype]
+        allowed = tolerance.absolute + tolerance.relative * 3.0
+        want = torch.tensor([3.0], dtype=torch.float32)
+        step = torch.finfo(getattr(torch, dtype)).eps * 2  # of values from 2 to 4
+        within = math.floor(allowed / step)
+        for steps in (within, within + 1):
+            got = torch.tensor([3.0 + steps * step], dtype=getattr(torch, dtype))
+            error = largest_error(got, want, dtype)
+            assert error == pytest.approx(steps * step / allowed, rel=1e-5)
+            assert (error > 1.0) is (steps > within)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_near_zero_the_absolute_bound_holds(self, dtype: str) -> None:
+        absolute = TOLERANCES[dtype].absolute
+        assert _error([absolute / 2], [0.0], dtype) == pytest.approx(0.5)
+        assert _error([absolute * 4], [0.0], dtype) == pytest.approx(4.0)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_rounding_to_nearest_uses_half_of_what_is_allowed_and_truncating_all(
+        self, dtype: str
+    ) -> None:
+        exact = torch.linspace(1, 2, 2**16 + 1, dtype=torch.float64)[:-1]
+        assert largest_error(exact.to(getattr(torch, dtype)), exact.float(), dtype) <= 0.51
+        bits = 10 if dtype == "float16" else 7
+        truncated = (exact * 2**bits).floor() / 2**bits
+        assert 0.9 < largest_error(truncated.to(getattr(torch, dtype)), exact.float(), dtype) <= 1
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    @pytest.mark.parametrize("sign", [1, -1])
+    @pytest.mark.parametrize(
+        ("got", "want", "right"),
+        [
+            (INF, 2.0, True),  # far past the largest: it must overflow
+            (1.0, 2.0, False),
+            (-INF, 2.0, False),
+            (INF, 1.0005, True),  # just past it: it may
+            (1.0, 1.0005, True),
+            (-INF, 1.0005, False),
+            (INF, 1.0, False),  # the largest itself must not
+            (INF, 0.5, False),
+        ],
+    )
+    def test_overflow(self, got: float, want: float, right: bool, sign: int, dtype: str) -> None:
+        """`got` and `want` in units of the dtype's largest value."""
+        if dtype == "bfloat16" and want == 2.0:
+            want = INF  # past the largest float32 too
+        largest = LARGEST[dtype] * sign
+        error = _error([got * largest], [want * largest], dtype)
+        assert (error <= 1.0) is right
+
+    def test_the_largest_float32_is_compared_too(self) -> None:
+        largest = LARGEST["float32"]
+        assert _error([largest, -largest], [largest, -largest]) == 0.0
+        assert _error([INF], [largest]) == INF
+
+    def test_every_chunk_is_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(verify, "_CHUNK", 4)
+        for place in range(10):
+            result = torch.zeros(10)
+            result[place] = 1.0
+            assert largest_error(result, torch.zeros(10), "float32") > 1.0
+
+    def test_shapes_may_be_any(self) -> None:
+        x = torch.randn(3, 4, 5)
+        assert largest_error(x, x.clone(), "float32") == 0.0
+
+
+class TestErrorOf:
+    def test_what_is_not_written_is_wrong_even_where_the_buffer_held_the_right_value(self) -> None:
+        x = torch.arange(8.0)
+        output = x.clone()
+
+        def writes_half(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
+            output[:4] = inputs[0][:4]
+
+        assert error_of(writes_half, [x], output, x, "float32") == INF
+
+    def test_what_is_written_is_compared(self) -> None:
+        x = torch.arange(8.0)
+
+        def doubles(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
+            output.copy_(inputs[0] * 2)
+
+        assert error_of(doubles, [x], torch.empty(8), 2 * x, "float32") == 0.0
+        assert error_of(doubles, [x], torch.empty(8), 2.001 * x, "float32") > 1.0
+
+
+class TestInputs:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_random_inputs_hold_every_special_value(self, dtype: str) -> None:
+        x = random_input((50, 20), dtype, seed=1, device="cpu")
+        assert x.shape == (50, 20)
+        assert x.dtype == getattr(torch, dtype)
+        for value in torch.tensor(SPECIAL_VALUES, dtype=x.dtype):
+            if value.isnan():
+                assert x.isnan().any()
+            else:
+                same_sign = x.signbit() == value.signbit()
+                assert ((x == value) & same_sign).any()
+
+    def test_the_rest_is_random_and_follows_the_seed(self) -> None:
+        one, same, other = (random_input((4096,), "float32", seed, "cpu") for seed in (1, 1, 2))
+        assert torch.equal(one.view(torch.int32), same.view(torch.int32))
+        assert (one == other).float().mean() < 0.02
+        ordinary = one[one.isfinite() & (one.abs() < 15)]
+        assert float(ordinary.std()) == pytest.approx(2.0, rel=0.1)
+
+    @pytest.mark.parametrize("n", [1, 2, 5, 20])
+    def test_most_of_a_small_input_is_random(self, n: int) -> None:
+        """One element alone must not be 0, where wrong formulas are right."""
+        drawn = [random_input((n,), "float32", seed, "cpu") for seed in range(8)]
+        changing = sum(len({float(x[i]) for x in drawn}) == len(drawn) for i in range(n))
+        assert changing >= (n + 1) // 2
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_all_bit_patterns(self, dtype: str) -> None:
+        x = all_bit_patterns(2**16 + 100, dtype, "cpu")
+        assert x.dtype == getattr(torch, dtype)
+        assert len(x) == 2**16 + 100
+        assert len(x.view(torch.int16).unique()) == 2**16
+        assert len(all_bit_patterns(7, dtype, "cpu")) == 7
+
+    def test_one_16_bit_input_with_room_is_checked_on_every_value(self) -> None:
+        meta = TensorMeta.contiguous((2, 2**15), "float16")
+        (x,) = check_inputs([meta], 0, "cpu")
+        assert x.shape == (2, 2**15)
+        assert len(x.view(torch.int16).unique()) == 2**16
+
+    @pytest.mark.parametrize(
+        ("count", "shape", "dtype"),
+        [(1, (2**16,), "float32"), (1, (2**16 - 1,), "bfloat16"), (2, (2**16,), "bfloat16")],
+    )
+    def test_else_inputs_are_random_and_differ(
+        self, count: int, shape: tuple[int, ...], dtype: str
+    ) -> None:
+        inputs = check_inputs([TensorMeta.contiguous(shape, dtype)] * count, 3, "cpu")
+        assert len(inputs) == count
+        assert all((x.isfinite() & (x != 0)).float().mean() > 0.99 for x in inputs)
+        if count == 2:
+            assert not torch.equal(inputs[0], inputs[1])
+
+
+class TestExpectedOutput:
+    def test_it_is_the_reference_in_float64(self) -> None:
+        kernel = KERNELS["add_min_gelu_mul"]
+        x = torch.randn(7, 9).half()
+        scalars = {"add_value": -0.25, "multiply_value": 3.0}
+        expected = expected_output(kernel, [x], scalars)
+        assert expected.dtype == torch.float32
+        assert torch.equal(expected, kernel.reference(x.double(), **scalars).float())
+
+    @pytest.mark.parametrize("elementwise", [True, False])
+    def test_it_is_the_same_piece_by_piece(
+        self, elementwise: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(verify, "_CHUNK", 7)
+        seen = []
+
+        def reference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            seen.append((x.dtype, x.numel()))
+            return x + 2 * y
+
+        kernel = replace(
+            KERNELS["identity"], reference=reference, elementwise=elementwise, input_count=2
+        )
+        x, y = torch.randn(4, 5), torch.randn(4, 5)
+        expected = expected_output(kernel, [x, y], {})
+        torch.testing.assert_close(expected, x + 2 * y)
+        assert {dtype for dtype, _ in seen} == {torch.float64}
+        assert [count for _, count in seen] == ([7, 7, 6] if elementwise else [20])
+
+
+def test_the_reason_gives_the_figure_and_the_place() -> None:
+    reason = describe_error(1234.5678, "at 1000")
+    assert reason == "differs from the reference at 1000: 1.23e+03 times the allowed error"
+    assert "inf times" in describe_error(INF, "at 7")

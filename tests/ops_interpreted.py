@@ -1,0 +1,110 @@
+"""The kernels in Triton's interpreter; run by `test_ops_interpreter.py` in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+
+from tunekit import ops
+from tunekit.core.config import Config
+from tunekit.core.space import context
+from tunekit.evaluate.verify import (
+    all_bit_patterns,
+    expected_output,
+    largest_error,
+    random_input,
+)
+from tunekit.kernels import library
+from tunekit.kernels.kernel import Kernel
+from tunekit.runtime import call
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+DTYPES = ("float32", "float16", "bfloat16")
+NAMES = ("mish_mish", "mish_add_hardtanh_scale", "add_min_gelu_mul")
+
+
+@pytest.fixture(autouse=True)
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, int]]:
+    """Configuration and elements of every launch."""
+    launches: list[tuple[Config, int]] = []
+    start = call.Planned.start
+
+    def counting(
+        self: call.Planned,
+        inputs: Sequence[torch.Tensor],
+        output: torch.Tensor,
+        scalars: Mapping[str, float],
+    ) -> None:
+        launches.append((self.config, output.numel()))
+        start(self, inputs, output, scalars)
+
+    monkeypatch.setattr(call.Planned, "start", counting)
+    return launches
+
+
+def error_of(kernel: Kernel, x: torch.Tensor, y: torch.Tensor, **scalars: float) -> float:
+    dtype = str(x.dtype).removeprefix("torch.")
+    exact = expected_output(kernel, [x], {**kernel.scalars, **scalars})
+    return largest_error(y.contiguous(), exact, dtype)
+
+
+def test_this_process_interprets(launched: list[tuple[Config, int]]) -> None:
+    assert call.INTERPRETED
+    ops.mish_mish(torch.ones(3, 5))
+    launch = library.mish_mish.launch_for((15,), "float32", call._INTERPRETED_AS)
+    default = library.mish_mish.load_space().default(context(launch.dims, 4, call._INTERPRETED_AS))
+    assert launched == [(default, 15)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [1, 31, 1023, 1024, 2049])
+def test_odd_sizes_with_special_values(name: str, dtype: str, n: int) -> None:
+    x = random_input((n,), dtype, seed=n, device="cpu")
+    kernel = library.KERNELS[name]
+    assert error_of(kernel, x, ops.call(kernel, x)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), list(zip(NAMES, ("float16", "bfloat16", "float16"), strict=True))
+)
+def test_all_16_bit_values(name: str, dtype: str) -> None:
+    x = all_bit_patterns(2**16, dtype, "cpu").view(256, 256)
+    kernel = library.KERNELS[name]
+    assert error_of(kernel, x, ops.call(kernel, x)) <= 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_channels_last_is_used_as_it_is(dtype: str, launched: list[tuple[Config, int]]) -> None:
+    x = random_input((2, 5, 7, 9), dtype, seed=1, device="cpu")
+    x = x.to(memory_format=torch.channels_last)
+    y = ops.add_min_gelu_mul(x, 0.25, 3.0)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    error = error_of(library.add_min_gelu_mul, x, y, add_value=0.25, multiply_value=3.0)
+    assert error <= 1
+    assert len(launched) == 1
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_in_place_out_and_autograd_launch_too(
+    sliced: bool, launched: list[tuple[Config, int]]
+) -> None:
+    x = random_input((40, 40), "float32", seed=1, device="cpu").nan_to_num(1.0, 2.0, -2.0)
+    if sliced:
+        x = x[:, ::3]
+    exact = expected_output(library.mish_mish, [x], {})
+    out = torch.empty(x.shape)
+    ops.mish_mish(x, out=out)
+    y = ops.mish_mish(x.clone().requires_grad_())
+    ops.mish_mish(x, inplace=True)
+    for result in (out, y.detach(), x):
+        assert largest_error(result, exact, "float32") <= 1
+    assert [n for _, n in launched] == [x.numel()] * 3
+
+
+def test_vmap_raises() -> None:
+    with pytest.raises(RuntimeError):
+        torch.func.vmap(ops.mish_mish)(torch.ones(3, 4))
