@@ -1,6 +1,6 @@
 """Recorded landscapes: every configuration's time on some problems, as compressed CSV.
 
-    python benchmarks/landscapes.py EVALUATIONS.jsonl[.gz] benchmarks/landscapes/h100.csv.gz
+    python benchmarks/landscapes.py benchmarks/landscapes/h100.csv.gz EVALUATIONS.jsonl[.gz] …
 
 writes the compact copy that the other scripts read; lines that start with # say where it was made.
 """
@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,8 +60,16 @@ class Landscape:
 
 
 def write(evaluations: Iterable[Evaluation], path: Path) -> int:
-    """Write the exhaustive evaluations (not the races) as compressed CSV; returns how many."""
-    rows = [each for each in evaluations if not each.provenance.protocol.endswith("-race")]
+    """Write the exhaustive evaluations (not the races) as compressed CSV; returns how many.
+
+    Of a configuration evaluated more than once the last evaluation counts.
+    """
+    last = {
+        (each.problem, each.shape, each.config): each
+        for each in sorted(evaluations, key=lambda each: each.provenance.created_at)
+        if not each.provenance.protocol.endswith("-race")
+    }
+    rows = list(last.values())
     provenance = rows[0].provenance
     text = io.StringIO()
     text.write(
@@ -140,14 +149,15 @@ def _point(cells: dict[str, str]) -> Point:
 
 def read_evaluations(path: Path) -> list[Evaluation]:
     """The evaluations of a .jsonl file, compressed or not."""
-    if path.suffix == ".gz":
-        plain = path.with_suffix("")
-        plain.write_bytes(gzip.decompress(path.read_bytes()))
-        path = plain
-    return [row for row in records.read_lines(path) if isinstance(row, Evaluation)]
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix == ".gz":
+            plain = Path(folder) / "plain.jsonl"
+            plain.write_bytes(gzip.decompress(path.read_bytes()))
+            path = plain
+        return [row for row in records.read_lines(path) if isinstance(row, Evaluation)]
 
 
 if __name__ == "__main__":
-    source, destination = map(Path, sys.argv[1:])
-    count = write(read_evaluations(source), destination)
+    destination, *sources = map(Path, sys.argv[1:])
+    count = write([row for source in sources for row in read_evaluations(source)], destination)
     print(f"{destination}: {count} evaluations, {destination.stat().st_size} bytes")

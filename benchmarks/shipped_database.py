@@ -37,21 +37,23 @@ SIZES = tuple(2**k for k in range(12, 29, 2)) + tuple(2**k + 1 for k in (13, 17,
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def problems(dtypes: Iterable[str], small: bool) -> Iterable[tuple[str, tuple[int, ...], str]]:
-    """Every (kernel, shape, dtype) that ships; binaries of a dtype are compiled once."""
+def problems(
+    kernels: Iterable[str], dtypes: Iterable[str], sizes: Iterable[int] | None
+) -> Iterable[tuple[str, tuple[int, ...], str]]:
+    """Every (kernel, shape, dtype) asked for; binaries of a dtype are compiled once."""
     for dtype in dtypes:
-        for kernel, big in BIG_SHAPES.items():
-            for size in SIZES[:2] if small else SIZES:
+        for kernel in kernels:
+            for size in sizes or SIZES:
                 yield kernel, (size,), dtype
-            if not small:
-                yield kernel, big, dtype
+            if sizes is None:
+                yield kernel, BIG_SHAPES[kernel], dtype
 
 
-def run(host: Host, output: Path, dtypes: Iterable[str], small: bool) -> None:
-    """Tune every problem completely and write evaluations and decisions."""
+def run(host: Host, output: Path, chosen: Iterable[tuple[str, tuple[int, ...], str]]) -> None:
+    """Tune every chosen problem completely and write evaluations and decisions."""
     began = time.monotonic()
     with host, tempfile.TemporaryDirectory() as folder, Store.open(f"{folder}/run.db") as store:
-        for kernel, shape, dtype in problems(dtypes, small):
+        for kernel, shape, dtype in chosen:
             found = KERNELS[kernel]
             task = Task(found, kernel, shape, dtype, found.scalar_values(), trials=None)
             result = tune(task, host, store, Progress(), write_study=False)
@@ -106,24 +108,23 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("-o", "--output", type=Path, required=True)
         command.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
-        command.add_argument("--small", action="store_true", help="two sizes only: a smoke run")
+        command.add_argument("--kernel", nargs="+", choices=BIG_SHAPES, default=tuple(BIG_SHAPES))
+        command.add_argument("--size", nargs="+", type=int, help="these sizes only")
         if name == "estimate":
             command.add_argument("--target", required=True)
     command = commands.add_parser("publish")
     command.add_argument("destination", type=Path)
     command.add_argument("sources", type=Path, nargs="+")
     arguments = parser.parse_args()
-    if arguments.command == "measure":
-        run(Host.on_gpu(0), arguments.output, arguments.dtype, arguments.small)
-    elif arguments.command == "estimate":
-        run(
-            Host.estimating(device_named(arguments.target)),
-            arguments.output,
-            arguments.dtype,
-            arguments.small,
-        )
-    else:
+    if arguments.command == "publish":
         publish(arguments.destination, arguments.sources)
+        return
+    host = (
+        Host.on_gpu(0)
+        if arguments.command == "measure"
+        else Host.estimating(device_named(arguments.target))
+    )
+    run(host, arguments.output, problems(arguments.kernel, arguments.dtype, arguments.size))
 
 
 if __name__ == "__main__":

@@ -108,3 +108,17 @@ def test_in_place_out_and_autograd_launch_too(
 def test_vmap_raises() -> None:
     with pytest.raises(RuntimeError):
         torch.func.vmap(ops.mish_mish)(torch.ones(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_goes_around_a_launch(launched: list[tuple[Config, int]]) -> None:
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return ops.mish_mish(x * 2) + 1
+
+    x = torch.linspace(-5, 5, 70).requires_grad_()
+    y = torch.compile(model, backend="eager")(x)
+    assert len(launched) == 1
+    torch.testing.assert_close(y, library.mish_mish.reference(x * 2) + 1)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    (exact,) = torch.autograd.grad(library.mish_mish.reference(x * 2).sum(), x)
+    torch.testing.assert_close(grad, exact)

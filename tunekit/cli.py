@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +21,25 @@ from tunekit._version import __version__
 from tunekit.core.device import DEVICES, device_named
 from tunekit.core.evaluation import Source
 from tunekit.core.problem import parse_dtype, parse_shape
-from tunekit.errors import NothingTunedError, TunekitError, UsageError
+from tunekit.errors import (
+    KernelError,
+    NothingTunedError,
+    ShapeError,
+    StoreError,
+    TunekitError,
+    UnknownDeviceError,
+    UnknownKernelError,
+    UsageError,
+    WorkerError,
+)
+from tunekit.notices import TunekitWarning
 from tunekit.paths import shipped_database, user_database
 
 if TYPE_CHECKING:
+    from tunekit.core.device import Device
     from tunekit.evaluate.host import Host
+    from tunekit.kernels.kernel import Kernel
+    from tunekit.search.confirm import Confirmed
     from tunekit.search.session import Result
     from tunekit.store.cache import CacheRow
 
@@ -66,7 +84,12 @@ def cli() -> None:
     help="Configurations to evaluate, earlier runs counted [default: 60; all when estimating].",
 )
 @click.option("--exhaustive", is_flag=True, help="Evaluate the complete space.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="Seconds a problem.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds a problem, after which no further configuration is begun.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the search and the inputs.")
 @click.option("--param", "params", multiple=True, help="A scalar's value: scale=2.0. Repeatable.")
 @_device_option
@@ -99,15 +122,12 @@ def tune(
     from tunekit.store.database import Store
 
     found = find_kernel(kernel)
-    scalars = found.scalar_values(_parse_params(params))
-    problems = [
-        (shape, parse_dtype(dtype))
-        for shape in _read_shapes(shapes, shapes_file)
-        for dtype in dtypes
-    ]
+    scalars = _scalar_values(found, params)
+    names = dict.fromkeys(map(parse_dtype, dtypes))
+    problems = [(shape, dtype) for shape in _read_shapes(shapes, shapes_file) for dtype in names]
     console = report.Console(quiet=as_json)
     results: list[Result] = []
-    failures: list[NothingTunedError] = []
+    failures: list[TunekitError] = []
     with ExitStack() as stack:
         host = stack.enter_context(_host(device, target, console))
         store = stack.enter_context(Store.open(database or user_database()))
@@ -127,7 +147,9 @@ def tune(
             try:
                 with console.progress(f"{found.name} {report.shape_text(shape)} {dtype}") as bar:
                     results.append(tune_problem(task, host, store, bar))
-            except NothingTunedError as error:
+            except (StoreError, WorkerError):
+                raise  # the next problem would fail of it too
+            except TunekitError as error:
                 failures.append(error)
         if as_json:
             click.echo(json.dumps([report.result_to_json(result) for result in results], indent=2))
@@ -140,6 +162,7 @@ def tune(
 
 
 @cli.command()
+@click.argument("kernel", required=False)
 @_device_option
 @_database_option
 @click.option(
@@ -149,44 +172,62 @@ def tune(
     help="Also write what was measured to this .jsonl file, to be imported elsewhere.",
 )
 @_json_option
-def confirm(device: str | None, database: Path | None, output: Path | None, as_json: bool) -> None:
-    """Measure here the top few of what was estimated or measured under other versions."""
+def confirm(
+    kernel: str | None,
+    device: str | None,
+    database: Path | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure here the top few of what was estimated or measured under other versions.
+
+    Without KERNEL: of everything in the library. A kernel of your own is named as for `tune`.
+    """
     from tunekit import records
     from tunekit.kernels.registry import find_kernel
     from tunekit.search.confirm import confirm as confirm_problem
     from tunekit.search.confirm import pending
     from tunekit.store.database import Store
 
+    only = None if kernel is None else find_kernel(kernel).name
     console = report.Console(quiet=as_json)
+    confirmed: list[Confirmed] = []
+    skipped: Counter[str] = Counter()
+    failures: list[str] = []
     with ExitStack() as stack:
         host = stack.enter_context(_gpu_host(device))
         store = stack.enter_context(Store.open(database or user_database()))
-        stores = [store, *_open_shipped(stack)]
-        confirmed, skipped = [], []
-        for item in pending(stores, host):
-            problem = item.row.problem
+        for item in pending([store, *_open_shipped(stack)], host, only):
+            name, title = item.row.problem.kernel, report.problem_text(item.row)
+            reference = kernel or name
             try:
-                found = find_kernel(problem.kernel)
-                if found.source_hash != problem.kernel_hash:
-                    raise UsageError(f"{problem.kernel}: the source changed since; tune it again")
-                title = f"{problem.kernel} {report.shape_text(item.row.shape)} {problem.dtype}"
+                found = find_kernel(reference)
+                if found.source_hash != item.row.problem.kernel_hash:
+                    skipped[f"{name}, whose source changed since: tune it again"] += 1
+                    continue
                 with console.progress(title) as bar:
-                    confirmed.append(confirm_problem(item, found, host, store, bar))
+                    confirmed.append(confirm_problem(item, found, reference, host, store, bar))
+            except UnknownKernelError:
+                skipped[f"{name}, not of the library: `tunekit confirm path/file.py:{name}`"] += 1
+            except (StoreError, WorkerError):
+                raise  # the next problem would fail of it too
             except TunekitError as error:
-                skipped.append(str(error))
+                failures.append(f"{title}: {error}")
+        if as_json:
+            click.echo(json.dumps([report.confirmed_to_json(each) for each in confirmed], indent=2))
+        else:
+            console.print_confirmed(confirmed, host.device)
         if output is not None:
-            problems = {item.result.problem for item in confirmed}
+            problems = {each.result.problem for each in confirmed}
             rows = [row for problem in problems for row in store.evaluations(problem)]
             decisions = [row for problem in problems for row in store.decisions(problem)]
             records.write_lines(output, [*rows, *decisions])
-    if as_json:
-        click.echo(json.dumps([report.confirmed_to_json(item) for item in confirmed], indent=2))
-    else:
-        console.print_confirmed(confirmed, host.device)
-    for reason in skipped:
-        click.echo(f"skipped: {reason}", err=True)
-    if skipped and not confirmed:
-        raise NothingTunedError(f"none of {len(skipped)} problems could be confirmed")
+    for what, count in skipped.items():
+        click.echo(f"tunekit: skipped {count} of {what}", err=True)
+    for failure in failures:
+        click.echo(f"tunekit: {failure}", err=True)
+    if failures and not confirmed:
+        raise NothingTunedError(f"none of {len(failures)} problems could be confirmed")
 
 
 @cli.command()
@@ -202,8 +243,9 @@ def show(kernel: str | None, device: str | None, database: Path | None, as_json:
     elif rows:
         report.Console().print_rows(rows)
     else:
-        what = " ".join(filter(None, [kernel, device])) or "anything"
-        click.echo(f"nothing is tuned yet for {what}; `tunekit tune KERNEL --shape S` does it")
+        what = " on ".join(filter(None, [kernel, device])) or "anything"
+        command = f"tunekit tune {kernel or 'KERNEL'} --shape S"
+        click.echo(f"nothing is tuned yet for {what}; `{command}` does it")
 
 
 @cli.command()
@@ -225,16 +267,16 @@ def explain(
 ) -> None:
     """Say which row a call of KERNEL would use and why."""
     from tunekit.kernels.registry import find_kernel
-    from tunekit.runtime.lookup import choose
+    from tunekit.runtime.lookup import choose, forget
 
-    if database is not None:
-        os.environ["TUNEKIT_DB"] = str(database)
     found = find_kernel(kernel)
     model = _device_model(device, target)
     launch = found.launch_for(parse_shape(shape), parse_dtype(dtype), model)
-    choice = choose(found, launch, model)
-    rows = _cached(found.name, None, database)
-    explained = report.explain(choice, rows)
+    rows = _cached(kernel, None, database)
+    if database is not None:
+        os.environ["TUNEKIT_DB"] = str(database)
+        forget()
+    explained = report.explain(choose(found, launch, model), rows)
     if as_json:
         click.echo(json.dumps(explained, indent=2))
     else:
@@ -345,8 +387,15 @@ def _host(device: str | None, target: str | None, console: report.Console) -> Ho
 
 def _gpu_host(device: str | None) -> Host:
     from tunekit.evaluate.host import Host
+    from tunekit.gpu import gpu_count
 
-    return Host.on_gpu(_gpu_index(device))
+    index = _gpu_index(device)
+    if not gpu_count():
+        raise UnknownDeviceError(
+            f"--device {device or 'cuda:0'}: this machine has no CUDA GPU to measure on; "
+            "`tunekit tune --target rtx4090` estimates for one"
+        )
+    return Host.on_gpu(index)
 
 
 def _gpu_index(device: str | None) -> int:
@@ -356,49 +405,86 @@ def _gpu_index(device: str | None) -> int:
     return int(index or 0)
 
 
-def _device_model(device: str | None, target: str | None) -> Any:
+def _device_model(device: str | None, target: str | None) -> Device:
     from tunekit.gpu import gpu_count, present_gpu, select_gpu
 
-    if target is None and device is None and not gpu_count():
-        target = _DEFAULT_TARGET
-    if target is not None:
-        return device_named(target)
-    return select_gpu(_gpu_index(device)).device if device else present_gpu(0).device
+    if device is not None and target is not None:
+        raise UsageError("--device is a GPU here and --target a model: give one of them")
+    if device is not None:
+        return select_gpu(_gpu_index(device)).device
+    if target is None and gpu_count():
+        return present_gpu(0).device
+    return device_named(target or _DEFAULT_TARGET)
 
 
 def _read_shapes(shapes: Iterable[str], file: Path | None) -> list[tuple[int, ...]]:
-    texts = list(shapes)
+    found = [parse_shape(text) for text in shapes]
     if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--shapes {file}: cannot be read: {error}") from None
-        texts += [text for line in lines if (text := line.partition("#")[0].strip())]
-    if not texts:
+        found += _shapes_in(file)
+    if not found:
         raise UsageError("give at least one --shape, such as --shape 64,128,254,254")
-    return list(dict.fromkeys(parse_shape(text) for text in texts))
+    return list(dict.fromkeys(found))
 
 
-def _parse_params(params: Iterable[str]) -> dict[str, float]:
+def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"--shapes {file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--shapes {file}: expected UTF-8 text, byte {error.start} is none"
+        ) from None
+    for number, line in enumerate(lines, start=1):
+        if text := line.partition("#")[0].strip():
+            try:
+                yield parse_shape(text)
+            except ShapeError as error:
+                raise ShapeError(f"--shapes {file}, line {number}: {error}") from None
+
+
+def _scalar_values(kernel: Kernel, params: Iterable[str]) -> dict[str, float]:
     values: dict[str, float] = {}
     for text in params:
-        name, _, value = text.partition("=")
+        name, _, number = text.partition("=")
         try:
-            values[name.strip()] = float(value)
+            value = float(number)
         except ValueError:
-            raise UsageError(f"--param {text!r}: expected NAME=NUMBER, such as scale=2.0") from None
-    return values
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--param {text!r}: expected NAME=NUMBER, such as scale=2.0")
+        values[name.strip()] = value
+    try:
+        return kernel.scalar_values(values)
+    except KernelError as error:
+        raise UsageError(f"--param: {error}") from None
 
 
 def _cached(kernel: str | None, device: str | None, database: Path | None) -> list[CacheRow]:
     """Rows of the person's database, and of the shipped one where that knows better."""
-    from tunekit.runtime.lookup import merged_rows
+    from tunekit.runtime.known import merged_rows
     from tunekit.store.cache import read_cache
 
-    slug = device_named(device).slug if device else None
-    person = read_cache(database or user_database(), kernel=kernel, device=slug)
-    shipped = read_cache(shipped_database(), kernel=kernel, device=slug, immutable=True)
-    return merged_rows(person, shipped)
+    if database is not None and not database.exists():
+        raise UsageError(f"--db {database}: no such file")
+    name = _find_name(kernel) if kernel and ":" in kernel else kernel
+    person = read_cache(database or user_database(), kernel=name)
+    shipped = read_cache(shipped_database(), kernel=name, immutable=True)
+    rows = merged_rows(person, shipped)
+    if kernel and not rows:
+        _find_name(kernel)  # a name that nothing has is a mistake: it says so
+    if device is None:
+        return rows
+    # A GPU that is not in the table is known by its rows alone.
+    known = any(row.problem.device == device for row in rows)
+    slug = device if known else device_named(device).slug
+    return [row for row in rows if row.problem.device == slug]
+
+
+def _find_name(kernel: str) -> str:
+    from tunekit.kernels.registry import find_kernel
+
+    return find_kernel(kernel).name
 
 
 def _open_shipped(stack: ExitStack) -> list[Any]:
@@ -414,8 +500,36 @@ def _say_error(error: BaseException) -> None:
     click.echo(f"tunekit: {' '.join(str(error).split())}", err=True)
 
 
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    """Warnings of tunekit's as one line each, and no character that cannot be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        show_others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, TunekitWarning):
+                _say_error(message)
+            else:
+                show_others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", TunekitWarning)
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    # As under `python -m`: a worker looks for package.module:NAME in the current folder first.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    with _plain_words():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         cli.main(args=argv, prog_name="tunekit", standalone_mode=False)
     except TunekitError as error:

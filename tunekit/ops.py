@@ -15,12 +15,15 @@ their strides. A sliced or expanded input is first copied, once, to a dense tens
 the same order, and the result has the layout of that copy. Several inputs lie as the first does;
 one that does not is copied.
 
+torch.compile: a launch ends one compiled graph and another begins after it, so `fullgraph=True`
+refuses it.
+
 Autograd: the backward recomputes through the eager reference and keeps only the inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +45,6 @@ from tunekit.runtime.layout import (
 __all__ = ["add_min_gelu_mul", "call", "mish_add_hardtanh_scale", "mish_mish"]
 
 _DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
-_DEVICES = frozenset({"cuda", "cpu"})
 
 
 def mish_mish(
@@ -157,9 +159,10 @@ def call(
     """
     values = _scalar_values(kernel, scalars)
     _check_inputs(kernel, inputs)
-    if can_launch(inputs[0].device) and torch.compiler.is_dynamo_compiling():
-        # torch.compile ends its graph here and goes on after it: it cannot see into a launch.
-        return torch.compiler.disable(_call)(kernel, inputs, out, inplace, values)
+    if torch.compiler.is_dynamo_compiling() and can_launch(inputs[0]):
+        # torch.compile ends its graph here and begins another after: it cannot trace a launch.
+        apart: Callable[..., torch.Tensor] = torch.compiler.disable(_call)
+        return apart(kernel, inputs, out, inplace, values)
     return _call(kernel, inputs, out, inplace, values)
 
 
@@ -182,7 +185,7 @@ def _compute(
     out: torch.Tensor | None,
     values: Mapping[str, float],
 ) -> torch.Tensor:
-    if can_launch(inputs[0].device):
+    if can_launch(inputs[0]):
         return _fused(kernel, inputs, out, values)
     return _eager(kernel, inputs, out, values)
 
@@ -246,7 +249,7 @@ def _recorded(
 def _differentiable(
     kernel: Kernel, inputs: Sequence[torch.Tensor], values: Mapping[str, float]
 ) -> torch.Tensor:
-    if not can_launch(inputs[0].device):
+    if not can_launch(inputs[0]):
         return _eager(kernel, inputs, None, values)
 
     def forward(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -290,7 +293,7 @@ def _check_inputs(kernel: Kernel, inputs: Sequence[torch.Tensor]) -> None:
         raise KernelError(
             f"{kernel.name} takes float32, float16 and bfloat16 tensors, not {_name(first.dtype)}"
         )
-    if first.device.type not in _DEVICES:
+    if not (first.is_cuda or first.is_cpu):
         raise KernelError(f"{kernel.name} runs on CUDA and CPU tensors, not on {first.device}")
     for index in range(1, len(inputs)):
         _check_alike(kernel, f"input {index}", inputs[index], first)
@@ -298,6 +301,8 @@ def _check_inputs(kernel: Kernel, inputs: Sequence[torch.Tensor]) -> None:
 
 def _check_alike(kernel: Kernel, what: str, tensor: torch.Tensor, first: torch.Tensor) -> None:
     """Refuse a tensor that differs from input 0 in shape, dtype or device."""
+    if (tensor.shape, tensor.dtype, tensor.device) == (first.shape, first.dtype, first.device):
+        return
     for name in ("shape", "dtype", "device"):
         got, needed = getattr(tensor, name), getattr(first, name)
         if got != needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +11,35 @@ from typing import TYPE_CHECKING, Any
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Evaluation, Source, Status
-from tunekit.search.session import Progress as Watched
 
 if TYPE_CHECKING:
     from tunekit.gpu import PresentGpu
     from tunekit.kernels.kernel import Kernel
     from tunekit.runtime.lookup import Choice
     from tunekit.search.confirm import Confirmed
+    from tunekit.search.session import Progress as Watched
     from tunekit.search.session import Result
     from tunekit.store.cache import CacheRow
 
-_PLAIN_WIDTH = 160
-"""Columns of a table where there is no terminal to ask."""
+_PLAIN_WIDTH = 10_000
+"""Characters of a line where there is no terminal: a row is one line, however long."""
+_BAR_WIDTH = 16
+_WRAPPED_WIDTH = 26
+"""Least width of a table's wrapped column: two axes of a configuration."""
 
 
 def shape_text(shape: Iterable[int]) -> str:
     """`64,128,254,254`."""
     return ",".join(str(size) for size in shape)
+
+
+def problem_text(row: CacheRow) -> str:
+    """`mish_mish 64,128,254,254 float32`."""
+    return f"{row.problem.kernel} {shape_text(row.shape)} {row.problem.dtype}"
 
 
 def bandwidth_gb_per_s(bytes_moved: int, time_us: float) -> float:
@@ -45,7 +55,7 @@ class Console:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._out = rich.console.Console(quiet=quiet, highlight=False, soft_wrap=False)
+        self._out = rich.console.Console(quiet=quiet, highlight=False, markup=False, emoji=False)
         if not self._out.is_terminal:
             self._out.width = _PLAIN_WIDTH
 
@@ -56,15 +66,17 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Watched]:
         """A bar on a terminal, a plain line every fifth of the way elsewhere."""
-        if not self._out.is_terminal:
+        from tunekit.search.session import Progress as Watched
+
+        if not self._out.is_interactive:
             yield Watched(on_change=_PlainProgress(self, title))
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=_BAR_WIDTH),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[best]}", markup=False),
         )
         with Progress(*columns, console=self._out, transient=True) as bars:
             bar = bars.add_task(title, total=None, best="")
@@ -79,13 +91,11 @@ class Console:
         if len(results) == 1:
             self._print_result(results[0], database)
         elif results:
-            table = _table(
+            columns = (
                 "kernel", "shape", "dtype", "configuration", "time µs", "GB/s", "of peak",
                 "default ÷", "copy ÷", "source",
             )  # fmt: skip
-            for result in results:
-                table.add_row(*_result_cells(result))
-            self._out.print(table)
+            self._print_table(columns, map(_result_cells, results), wraps="configuration")
             self.say(f"saved in {database}")
 
     def _print_result(self, result: Result, database: Path) -> None:
@@ -94,11 +104,12 @@ class Console:
         estimated = winner.source is Source.ESTIMATED
         about = "estimated, verified by the interpreter" if estimated else "measured and verified"
         gb_per_s = bandwidth_gb_per_s(result.bytes_moved, winner.time_us)
-        peak = device.dram_bytes_per_s / 1e9
+        share = _share_of_peak(gb_per_s, device)
+        peak = f", {share} of {device.dram_bytes_per_s / 1e9:.0f} GB/s" if share else ""
         rows = [
             ("winner", str(winner.config)),
             ("time", f"{winner.time_us:.2f} µs{_spread(winner)}"),
-            ("bandwidth", f"{gb_per_s:.0f} GB/s, {gb_per_s / peak:.0%} of {peak:.0f} GB/s"),
+            ("bandwidth", f"{gb_per_s:.0f} GB/s{peak}"),
         ]
         if result.default is not None and result.default.time_us is not None:
             rows.append(
@@ -121,11 +132,11 @@ class Console:
             ("evaluated", _counts(result)),
             ("saved in", str(database)),
         ]
-        title = (
+        self.say(
             f"{result.problem.kernel}  {shape_text(result.shape)}  {result.problem.dtype}  on "
             f"{device.names[0]}: {about}"
         )
-        table = Table(title=title, title_justify="left", show_header=False)
+        table = Table(show_header=False)
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for row in rows:
@@ -141,31 +152,12 @@ class Console:
         if not confirmed:
             self.say(f"nothing to confirm on {device.names[0]}")
             return
-        table = _table(
-            "kernel",
-            "shape",
-            "dtype",
-            "configuration",
-            "before",
-            "before µs",
-            "measured µs",
+        columns = (
+            "kernel", "shape", "dtype", "configuration", "before", "before µs", "measured µs",
             "ratio",
-        )
-        for item in confirmed:
-            for config, measured_us in item.measured_us.items():
-                expected_us = item.expected_us.get(config)
-                mark = " *" if config == item.result.winner.config else ""
-                table.add_row(
-                    item.result.problem.kernel,
-                    shape_text(item.result.shape),
-                    item.result.problem.dtype,
-                    f"{config}{mark}",
-                    str(item.before.source),
-                    "" if expected_us is None else f"{expected_us:.2f}",
-                    f"{measured_us:.2f}",
-                    "" if expected_us is None else f"{measured_us / expected_us:.3f}",
-                )
-        self._out.print(table)
+        )  # fmt: skip
+        rows = [row for item in confirmed for row in _confirmed_rows(item)]
+        self._print_table(columns, rows, wraps="configuration")
         changed = sum(item.before.config != item.result.winner.config for item in confirmed)
         self.say(
             f"{len(confirmed)} problems confirmed on {device.names[0]}, "
@@ -174,24 +166,11 @@ class Console:
 
     def print_rows(self, rows: Sequence[CacheRow]) -> None:
         """What is tuned."""
-        table = _table(
-            "kernel", "device", "dtype", "dims", "alignment", "configuration", "time µs",
-            "default ÷", "copy ÷", "source",
+        columns = (
+            "kernel", "device", "dtype", "dims", "configuration", "time µs", "default ÷", "copy ÷",
+            "source",
         )  # fmt: skip
-        for row in rows:
-            table.add_row(
-                row.problem.kernel,
-                row.problem.device,
-                row.problem.dtype,
-                _dims(row.problem.dims),
-                row.problem.alignment,
-                str(row.config),
-                f"{row.time_us:.2f}",
-                _ratio(row.speedup),
-                _ratio(row.copy_us and row.copy_us / row.time_us),
-                str(row.source),
-            )
-        self._out.print(table)
+        self._print_table(columns, map(_row_cells, rows), wraps="configuration")
         self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
 
     def print_explained(self, explained: Mapping[str, Any]) -> None:
@@ -203,13 +182,8 @@ class Console:
 
     def print_kernels(self, kernels: Iterable[Kernel]) -> None:
         """The library."""
-        table = _table("kernel", "computes", "inputs", "scalars", "space")
-        for kernel in kernels:
-            scalars = ", ".join(f"{name}={value:g}" for name, value in kernel.scalars.items())
-            table.add_row(
-                kernel.name, kernel.summary, str(kernel.input_count), scalars, kernel.space
-            )
-        self._out.print(table)
+        columns = ("kernel", "computes", "inputs", "scalars", "space")
+        self._print_table(columns, map(_kernel_cells, kernels), wraps="computes")
 
     def print_devices(self, present: Sequence[PresentGpu], known: Iterable[Device]) -> None:
         """The GPUs in this machine, and the table."""
@@ -217,20 +191,32 @@ class Console:
             self.say(f"cuda:{gpu.index}: {gpu.name} ({gpu.device.slug}), driver {gpu.driver}")
         if not present:
             self.say("no CUDA GPU in this machine: `tunekit tune` estimates for a --target")
-        table = _table(
-            "target", "name", "compute capability", "SMs", "DRAM GB/s", "L2 MB", "source"
-        )
-        for device in known:
-            table.add_row(
-                device.slug,
-                device.names[0],
-                f"{device.compute_capability // 10}.{device.compute_capability % 10}",
-                str(device.sm_count),
-                f"{device.dram_bytes_per_s / 1e9:.0f}",
-                f"{device.l2_bytes / 2**20:.0f}",
-                device.source,
+        columns = ("target", "name", "capability", "SMs", "DRAM GB/s", "L2 MB", "source")
+        self._print_table(columns, map(_device_cells, known), wraps="source")
+
+    def _print_table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wraps: str
+    ) -> None:
+        """A line a row, but for what wraps; a few lines a row where the terminal is too narrow."""
+        rows = list(rows)
+        table = Table()
+        for column in columns:
+            numeric = column.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
+            table.add_column(
+                column,
+                justify="right" if numeric else "left",
+                no_wrap=column != wraps,
+                min_width=_WRAPPED_WIDTH if column == wraps else None,
             )
-        self._out.print(table)
+        for row in rows:
+            table.add_row(*row)
+        unbounded = self._out.options.update(max_width=_PLAIN_WIDTH)
+        if table.__rich_measure__(self._out, unbounded).minimum <= self._out.width:
+            self._out.print(table)
+            return
+        for row in rows:
+            self._out.print(Text(row[0], style="bold"))
+            self._out.print(_in_lines(columns[1:], row[1:], self._out.width), soft_wrap=True)
 
 
 class _PlainProgress:
@@ -243,7 +229,8 @@ class _PlainProgress:
         fifth = 5 * watched.done // max(watched.total, 1)
         if fifth != self._fifth:
             self._fifth = fifth
-            self._console.say(f"{self._title}: {watched.done}/{watched.total} {_best(watched)}")
+            best = f", {_best(watched)}" if _best(watched) else ""
+            self._console.say(f"{self._title}: {watched.done} of {watched.total} evaluated{best}")
 
 
 def result_to_json(result: Result) -> dict[str, Any]:
@@ -402,12 +389,19 @@ def _dims(dims: Iterable[tuple[str, int]]) -> str:
     return " ".join(f"{name}={size}" for name, size in dims)
 
 
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        numeric = column.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    return table
+def _in_lines(names: Iterable[str], values: Iterable[str], width: int) -> str:
+    """`name value` pairs, as many a line as fit."""
+    pairs = [f"{name} {value}" for name, value in zip(names, values, strict=True) if value]
+    # Lines break at spaces, so those within a pair are another character meanwhile.
+    text = textwrap.fill(
+        "  ".join(pair.replace(" ", "\xa0") for pair in pairs),
+        width,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return text.replace("\xa0", " ")
 
 
 def _result_cells(result: Result) -> list[str]:
@@ -422,11 +416,63 @@ def _result_cells(result: Result) -> list[str]:
         str(winner.config),
         f"{winner.time_us:.2f}",
         f"{gb_per_s:.0f}",
-        f"{gb_per_s * 1e9 / result.device.dram_bytes_per_s:.0%}",
+        _share_of_peak(gb_per_s, result.device),
         _ratio(result.decision.speedup),
         _ratio(copy_us and copy_us / winner.time_us),
         str(winner.source),
     ]
+
+
+def _confirmed_rows(item: Confirmed) -> Iterator[list[str]]:
+    for config, measured_us in item.measured_us.items():
+        expected_us = item.expected_us.get(config)
+        mark = " *" if config == item.result.winner.config else ""
+        yield [
+            item.result.problem.kernel,
+            shape_text(item.result.shape),
+            item.result.problem.dtype,
+            f"{config}{mark}",
+            str(item.before.source),
+            "" if expected_us is None else f"{expected_us:.2f}",
+            f"{measured_us:.2f}",
+            _ratio(expected_us and measured_us / expected_us),
+        ]
+
+
+def _row_cells(row: CacheRow) -> list[str]:
+    return [
+        row.problem.kernel,
+        row.problem.device,
+        row.problem.dtype,
+        _dims(row.problem.dims),
+        str(row.config),
+        f"{row.time_us:.2f}",
+        _ratio(row.speedup),
+        _ratio(row.copy_us and row.copy_us / row.time_us),
+        str(row.source),
+    ]
+
+
+def _kernel_cells(kernel: Kernel) -> list[str]:
+    scalars = ", ".join(f"{name}={value:g}" for name, value in kernel.scalars.items())
+    return [kernel.name, kernel.summary, str(kernel.input_count), scalars, kernel.space]
+
+
+def _device_cells(device: Device) -> list[str]:
+    return [
+        device.slug,
+        device.names[0],
+        f"{device.compute_capability // 10}.{device.compute_capability % 10}",
+        str(device.sm_count),
+        f"{device.dram_bytes_per_s / 1e9:.0f}",
+        f"{device.l2_bytes / 2**20:.0f}",
+        device.source,
+    ]
+
+
+def _share_of_peak(gb_per_s: float, device: Device) -> str:
+    """Empty for a GPU whose bandwidth is unknown."""
+    return f"{gb_per_s * 1e9 / device.dram_bytes_per_s:.0%}" if device.dram_bytes_per_s else ""
 
 
 def _ratio(value: float | None) -> str:

@@ -117,7 +117,11 @@ class AcceleratorError(RuntimeError):
     """What torch raises when the CUDA context is lost."""
 
 
-STICKY = [AcceleratorError("gone"), RuntimeError("CUDA error: an illegal memory access")]
+STICKY = [
+    AcceleratorError("gone"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+]
 
 
 @pytest.mark.parametrize("error", STICKY)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+from triton.runtime.jit import JITCallable
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device
@@ -107,11 +110,33 @@ def compile_ahead(
     Failures show when `compile_launch` is called for the same configuration.
     """
     with (
+        _one_parse_at_a_time(),
         ThreadPoolExecutor(threads) as executor,
         triton.AsyncCompileMode(executor, ignore_errors=True),
     ):
         for launch, config, scalars in items:
             _warmup(launch, config, scalars)
+
+
+@contextmanager
+def _one_parse_at_a_time() -> Iterator[None]:
+    """Keep threads from parsing kernels at once.
+
+    CPython counts the depth of a syntax tree in one place for all threads: now and then a parse
+    that another one interrupts ends in "SystemError: AST constructor recursion depth mismatch", and
+    a configuration would be recorded as one that does not compile.
+    """
+    parse, lock = JITCallable.parse, Lock()
+
+    def parse_alone(function: JITCallable) -> Any:
+        with lock:
+            return parse(function)
+
+    JITCallable.parse = parse_alone
+    try:
+        yield
+    finally:
+        JITCallable.parse = parse
 
 
 def _warmup(launch: Launch, config: Config, scalars: Mapping[str, float]) -> Any:

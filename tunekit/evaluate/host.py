@@ -12,7 +12,7 @@ from tunekit.core.device import Device
 from tunekit.core.evaluation import Provenance, Source
 from tunekit.errors import WorkerError
 from tunekit.evaluate.job import Job
-from tunekit.evaluate.pool import EstimatePool, Pool, Worker
+from tunekit.evaluate.pool import EstimatePool, MeasuringPool, Pool, Worker
 
 ESTIMATE_PROTOCOL = "estimate-1"
 
@@ -57,8 +57,12 @@ class Host:
         self.pool.close()
 
     def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Interleaved samples of several configurations, and of a plain copy last."""
-        if not isinstance(self.pool, Worker):
+        """Interleaved samples of several configurations, and of a plain copy last.
+
+        Raises:
+            WorkerError: the pool cannot measure, or died of it.
+        """
+        if not isinstance(self.pool, MeasuringPool):
             raise WorkerError("finalists can be measured on a GPU only")
         return self.pool.race(jobs, rounds)
 

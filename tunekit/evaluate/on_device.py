@@ -15,7 +15,14 @@ from tunekit.errors import DeviceMemoryError, TunekitError
 from tunekit.evaluate.compile import Compiled, compile_ahead, compile_launch, ordered_arguments
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.limits import unfit_reason
-from tunekit.evaluate.measure import Rotation, Timer, interleaved_us, median_us, rotation_of
+from tunekit.evaluate.measure import (
+    Rotation,
+    Timer,
+    interleaved_us,
+    median_us,
+    rotation_of,
+    warm_up,
+)
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.verify import (
     check_inputs,
@@ -54,6 +61,7 @@ class DeviceEvaluator:
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        self._warm = False
         self._workloads: dict[Any, Workload] = {}
         self._compiled: dict[Any, Compiled] = {}
 
@@ -86,6 +94,9 @@ class DeviceEvaluator:
                 binary=compiled.binary,
                 max_error=error,
             )
+        if not self._warm:
+            warm_up()
+            self._warm = True
         samples = self._timer(workload, compiled, job).samples_us(
             _SAMPLE_BUDGET_US, _FEWEST_SAMPLES, _MOST_SAMPLES
         )

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from tempfile import TemporaryFile
 from threading import Event, Thread
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Protocol, Self, runtime_checkable
 
 from tunekit import errors
 from tunekit.core.evaluation import Status
@@ -34,6 +34,15 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """End the workers."""
+        ...
+
+
+@runtime_checkable
+class MeasuringPool(Pool, Protocol):
+    """A pool on a GPU that is present: it can also measure configurations side by side."""
+
+    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
+        """Interleaved samples of several configurations, and of a plain copy last."""
         ...
 
 
@@ -72,14 +81,20 @@ class Worker:
     ) -> None:
         self.close()
 
-    def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+    def evaluate(
+        self, jobs: Sequence[Job], given_up: Event | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
         """Evaluate jobs in order; one that kills the worker costs itself alone.
+
+        Args:
+            jobs: what to evaluate.
+            given_up: once it is set, no further job is sent.
 
         Raises:
             TunekitError: what the worker refused, or WorkerError when it does not start.
         """
         first, together = 0, True
-        while first < len(jobs):
+        while first < len(jobs) and not (given_up and given_up.is_set()):
             last = len(jobs) if together else first + 1
             started = False
             try:
@@ -248,10 +263,8 @@ class EstimatePool:
         self, jobs: Sequence[Job], checked: SimpleQueue[Outcome | Exception], given_up: Event
     ) -> None:
         try:
-            for _, outcome in self._interpreter.evaluate(jobs):
+            for _, outcome in self._interpreter.evaluate(jobs, given_up):
                 checked.put(outcome)
-                if given_up.is_set():
-                    break
         except Exception as error:
             checked.put(error)  # raised where the results are awaited
 

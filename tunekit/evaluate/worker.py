@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from tunekit.core.device import device_named
 from tunekit.core.evaluation import Status
@@ -91,27 +92,39 @@ def _evaluate(evaluator: Evaluator, job: Job) -> Outcome:
 
 def is_sticky(error: BaseException) -> bool:
     """Whether the CUDA context is lost: only a new process helps."""
-    name = type(error).__name__
-    return name == "AcceleratorError" or "CUDA error" in str(error)
+    said = str(error)
+    if type(error).__name__ == "AcceleratorError" or "CUDA error" in said:
+        return True
+    return "Triton Error [CUDA]" in said  # a fault may show at the next launch, which is Triton's
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve on the given descriptors."""
     mode, target, in_fd, out_fd = argv
-    out = os.fdopen(int(out_fd), "w", buffering=1)
+    with os.fdopen(int(out_fd), "w", buffering=1) as out:
 
-    def send(message: Mapping[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
+        def send(message: Mapping[str, Any]) -> None:
+            out.write(json.dumps(message) + "\n")
 
-    try:
-        evaluator = make_evaluator(mode, target)
-    except TunekitError as error:
-        send({"type": "refused", "error": type(error).__name__, "message": str(error)})
-        return 1
-    send({"type": "ready"})
-    with os.fdopen(int(in_fd)) as requests:
-        serve(evaluator, requests, send)
+        try:
+            evaluator = make_evaluator(mode, target)
+        except TunekitError as error:
+            send({"type": "refused", "error": type(error).__name__, "message": str(error)})
+            return 1
+        send({"type": "ready"})
+        with os.fdopen(int(in_fd)) as requests:
+            try:
+                serve(evaluator, requests, send)
+            except Exception as error:
+                _die(error)
     return 0
+
+
+def _die(error: Exception) -> NoReturn:
+    """End the process with the error as its last words, whatever a lost CUDA context adds."""
+    traceback.print_exception(error)
+    print(one_line(error), file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

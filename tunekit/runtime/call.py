@@ -16,6 +16,7 @@ from tunekit.gpu import device_at
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, TensorMeta
 from tunekit.runtime import advice, lookup
+from tunekit.runtime.bind import Binder
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
@@ -41,13 +42,13 @@ class Planned:
     launch: Launch
     config: Config
     grid: tuple[int, int, int]
+    bind: Binder
 
     def start(
         self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
     ) -> None:
         """Launch on the current stream of the current device."""
-        arguments = self.launch.bind(inputs, [output], scalars, self.config)
-        self.launch.function[self.grid](**arguments)
+        self.launch.function[self.grid](**self.bind(inputs, output, scalars))
 
 
 _plans: dict[_Key, Planned] = {}
@@ -55,9 +56,9 @@ _plans: dict[_Key, Planned] = {}
 _lock = threading.Lock()
 
 
-def can_launch(device: torch.device) -> bool:
-    """Whether kernels run on tensors of that device in this process."""
-    return device.type == "cuda" or (INTERPRETED and device.type == "cpu")
+def can_launch(tensor: torch.Tensor) -> bool:
+    """Whether kernels run, in this process, where that tensor is."""
+    return tensor.is_cuda or (INTERPRETED and tensor.is_cpu)
 
 
 def run(
@@ -69,7 +70,7 @@ def run(
     """Fill `output` with the kernel's result, with the configuration the call is served.
 
     Nothing is checked here. Tensors of an element-wise kernel are of one dtype, one shape and one
-    dense layout, and all are on one device that `can_launch`.
+    dense layout, and all are on one device, where kernels run.
 
     Args:
         kernel: what to run.
@@ -115,7 +116,7 @@ def _plan(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) 
     # A plan describes the outputs it would allocate; this one is there, and may be unaligned.
     launch = replace(launch, outputs=(_meta(kernel, output),))
     config = _config(kernel, launch, device, output)
-    return Planned(kernel, launch, config, launch.grid(config))
+    return Planned(kernel, launch, config, launch.grid(config), Binder(launch, config))
 
 
 def _config(kernel: Kernel, launch: Launch, device: Device, output: torch.Tensor) -> Config:

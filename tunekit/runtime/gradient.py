@@ -16,9 +16,9 @@ Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 def is_recorded(*tensors: torch.Tensor | None) -> bool:
     """Whether autograd follows what is done with one of them."""
-    if forward_ad._current_level >= 0:
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return True
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    return forward_ad._current_level >= 0
 
 
 def differentiable(

@@ -71,7 +71,7 @@ def _axes(tensor: torch.Tensor) -> list[tuple[int, int]]:
 def _span(tensor: torch.Tensor) -> tuple[int, int]:
     """Addresses of the first byte and of the one after the last; equal without elements."""
     start = tensor.data_ptr()
-    if tensor.numel() == 0:
-        return start, start
+    if tensor.is_contiguous():
+        return start, start + tensor.nbytes
     reach = sum(stride * (size - 1) for stride, size in _axes(tensor))
     return start, start + (reach + 1) * tensor.element_size()

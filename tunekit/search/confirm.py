@@ -49,17 +49,18 @@ class Confirmed:
     measured_us: Mapping[Config, float]
 
 
-def pending(stores: Sequence[Store], host: Host) -> list[Pending]:
+def pending(stores: Sequence[Store], host: Host, kernel: str | None = None) -> list[Pending]:
     """What the databases hold for this GPU that was not measured under the versions here.
 
     Args:
         stores: by rank: a problem the first knows is not looked up in the next, unless the next
             measured what the first only estimated.
         host: measures.
+        kernel: the name of the only kernel to look for.
     """
     best: dict[Problem, tuple[CacheRow, Store]] = {}
     for store in stores:
-        for row in store.cache(device=host.device.slug):
+        for row in store.cache(kernel=kernel, device=host.device.slug):
             there = best.get(row.problem)
             if there is None or _outranks(row, there[0]):
                 best[row.problem] = (row, store)
@@ -71,16 +72,24 @@ def pending(stores: Sequence[Store], host: Host) -> list[Pending]:
 
 
 def confirm(
-    item: Pending, kernel: Kernel, host: Host, store: Store, progress: Progress
+    item: Pending, kernel: Kernel, reference: str, host: Host, store: Store, progress: Progress
 ) -> Confirmed:
     """Measure the candidates and the default, decide anew, store it.
+
+    Args:
+        item: what to confirm.
+        kernel: its kernel.
+        reference: how a worker finds the kernel.
+        host: measures.
+        store: takes the evaluations and the decision.
+        progress: told of every evaluation.
 
     Raises:
         NothingTunedError: none of them passed.
     """
     began = time.monotonic()
     row = item.row
-    task = Task(kernel, row.problem.kernel, row.shape, row.problem.dtype, kernel.scalar_values())
+    task = Task(kernel, reference, row.shape, row.problem.dtype, kernel.scalar_values())
     session = Session.start(task, host, store, progress)
     configs = list(item.candidates)[:MOST_CONFIRMED]
     default = session.default()

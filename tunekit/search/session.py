@@ -13,7 +13,7 @@ from tunekit.core.device import Device
 from tunekit.core.evaluation import Decision, Evaluation, Provenance, Source, Status
 from tunekit.core.problem import Problem
 from tunekit.core.space import context
-from tunekit.errors import NothingTunedError
+from tunekit.errors import DeviceMemoryError, NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.kernels.kernel import Kernel
@@ -111,8 +111,19 @@ class Session:
 
     @classmethod
     def start(cls, task: Task, host: Host, store: Store, progress: Progress) -> Session:
-        """A session of the problem that `task` is on the host's device."""
+        """A session of the problem that `task` is on the host's device.
+
+        Raises:
+            DeviceMemoryError: the inputs and the output do not fit in the device's memory.
+        """
         launch = task.kernel.launch_for(task.shape, task.dtype, host.device)
+        needed = task.kernel.bytes_moved(launch)
+        if needed > host.device.dram_bytes:
+            raise DeviceMemoryError(
+                f"{task.kernel.name} at {','.join(map(str, task.shape))} {task.dtype}: inputs and "
+                f"output take {needed / 1e9:.4g} GB and {host.device.slug} has "
+                f"{host.device.dram_bytes / 1e9:.4g} GB: use a smaller --shape"
+            )
         problem = task.kernel.problem_of(launch, host.device)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return cls(task, host, store, problem, host.provenance(now), progress)
@@ -126,13 +137,17 @@ class Session:
         return self.task.kernel.load_space().default(self.space_context())
 
     def known(self) -> dict[Config, Evaluation]:
-        """Earlier evaluations that count as this run's: same source, GPU, versions, protocol."""
+        """Earlier evaluations that count as this run's: same source, GPU, versions, protocol.
+
+        None where none is verified: what failed them all, a mistake in the reference perhaps, may
+        have been mended, and the problem does not know of it.
+        """
         same: dict[Config, Evaluation] = {}
         for evaluation in self.store.evaluations(self.problem, source=self.host.source):
             then = evaluation.provenance
             if replace(then, created_at=self.provenance.created_at) == self.provenance:
                 same[evaluation.config] = evaluation
-        return same
+        return same if any(evaluation.verified for evaluation in same.values()) else {}
 
     def evaluate(self, configs: Sequence[Config]) -> Iterator[Evaluation]:
         """Evaluate and store, one by one."""
@@ -277,6 +292,11 @@ class Session:
         )
 
     def _failure(self, found: Mapping[Config, Evaluation]) -> str:
+        if not found:
+            return (
+                f"{self.problem.kernel}: no configuration was evaluated within "
+                f"{self.task.timeout_s:g} s, nothing is cached; use a longer --timeout"
+            )
         counts = Counter(str(evaluation.status) for evaluation in found.values())
         what = ", ".join(f"{count} {status}" for status, count in counts.most_common())
         reasons = Counter(evaluation.reason for evaluation in found.values() if evaluation.reason)
@@ -285,8 +305,8 @@ class Session:
             key=lambda row: row.max_error or 0.0,
             default=None,
         )
-        said = worst.reason if worst else next(iter(reasons), "no configuration was evaluated")
+        said = worst.reason if worst else next(iter(reasons), "no reason is known")
         return (
-            f"{self.problem.kernel}: none of {len(found)} configurations can be used "
-            f"({what or 'none evaluated'}), nothing is cached; {said}"
+            f"{self.problem.kernel}: none of {len(found)} configurations can be used ({what}), "
+            f"nothing is cached; {said}"
         )

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Evaluation
+from tunekit.errors import StoreError
 from tunekit.evaluate.host import Host
+from tunekit.notices import warn
 from tunekit.search.projection import project
 from tunekit.search.sampler import Sampler
 from tunekit.search.session import Progress, Result, Session, Task
@@ -39,12 +41,14 @@ def tune(
     began = time.monotonic()
     session = Session.start(task, host, store, progress)
     space = task.kernel.load_space()
+    valid = set(space.configs(session.space_context()))
     sampler = Sampler(space, session.space_context(), task.seed)
-    space_size = sampler.open_count
-    known = session.known()
+    # What an earlier space held and this one does not is not served either.
+    known = {config: row for config, row in session.known().items() if config in valid}
     sampler.known(known.values())
+    space_size = len(valid)
     budget = space_size if task.trials is None else min(task.trials, space_size)
-    progress.begin(budget, known.values())
+    progress.begin(max(budget, len(known)), known.values())
     found = dict(known)
     try:
         for configs in _asked(sampler, budget - len(known), exhaustive=budget == space_size):
@@ -60,10 +64,16 @@ def tune(
 
 
 def project_study(session: Session) -> None:
-    """Bring the Optuna study in the database up to date with the problem's evaluations."""
+    """Bring the Optuna study in the database up to date with the problem's evaluations.
+
+    Where Optuna cannot write it, that is a warning: the evaluations and the decision are stored.
+    """
     axes = {axis.name: axis.values for axis in session.task.kernel.load_space().axes}
     evaluations: list[Evaluation] = session.store.evaluations(session.problem)
-    project(session.store.path, session.problem, evaluations, axes)
+    try:
+        project(session.store.path, session.problem, evaluations, axes)
+    except StoreError as error:
+        warn(f"the Optuna study is not up to date: {error}")
 
 
 def _asked(sampler: Sampler, count: int, *, exhaustive: bool) -> Iterator[Sequence[Config]]:

@@ -1,0 +1,346 @@
+"""Evaluating on the GPU that is present: what it measures, and what it refuses to."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tunekit.core.config import Config
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Status, VerifiedBy
+from tunekit.core.space import context
+from tunekit.errors import DeviceMemoryError, UnknownDeviceError
+from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.measure import Timer, rotation_of
+from tunekit.evaluate.on_device import DeviceEvaluator
+from tunekit.evaluate.pool import Worker
+from tunekit.gpu import select_gpu
+from tunekit.kernels.library import KERNELS
+
+pytestmark = pytest.mark.gpu
+
+OPS = ("mish_mish", "mish_add_hardtanh_scale", "add_min_gelu_mul")
+ITEMSIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
+SMALL, MID, ODD = 1000, 2**22, 2**22 + 1
+FLAT = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
+LOOP = Config(BLOCK_SIZE=1024, VEC=8, num_warps=4, num_stages=2)
+
+PLANTED = """
+    import dataclasses
+    import torch.nn.functional as F
+    import triton
+    import triton.language as tl
+    from tunekit.kernels.kernel import pointwise
+
+    def gelu_reference(x):
+        return F.gelu((x + 0.5).clamp(max=0.0)) * 2.0
+
+    @triton.jit
+    def squared_gelu(x):
+        low = tl.minimum(x + 0.5, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        return 0.5 * low * (1.0 + tl.math.erf(low * 0.7071067811865476)) * low * 2.0
+
+    @triton.jit
+    def identity(x):
+        return x + 0.0
+
+    @triton.jit
+    def gate(x, y, scale):
+        return x * tl.sigmoid(x) * y * scale
+
+    squared = pointwise("squared", epilogue=squared_gelu, reference=gelu_reference)
+    unwritten = pointwise("unwritten", epilogue=identity, reference=lambda x: x)
+    faulting = pointwise("faulting", epilogue=identity, reference=lambda x: x)
+    gated = pointwise(
+        "gated",
+        epilogue=gate,
+        reference=lambda x, y, scale: F.silu(x) * y * scale,
+        scalars={"scale": 0.5},
+        input_count=2,
+    )
+
+    def with_grid(kernel, grid):
+        plan = kernel.plan
+
+        def altered(metas, device):
+            launch = plan(metas, device)
+            return dataclasses.replace(launch, grid=lambda config: grid(launch.grid(config)))
+
+        object.__setattr__(kernel, "plan", altered)
+
+    # One block too few.
+    with_grid(unwritten, lambda grid: (max(grid[0] - 1, 1), 1, 1))
+
+    # Terabytes past the end, where nothing is mapped.
+    @triton.jit
+    def wild(inputs, output, scalars, n, epilogue: tl.constexpr, WIDE: tl.constexpr,
+             BLOCK_SIZE: tl.constexpr, VEC: tl.constexpr, num_stages: tl.constexpr):
+        offsets = tl.arange(0, BLOCK_SIZE).to(tl.int64) + (1 << 42)
+        tl.store(output + offsets, tl.zeros((BLOCK_SIZE,), tl.float32))
+
+    def out_of_bounds(kernel):
+        plan = kernel.plan
+        object.__setattr__(
+            kernel,
+            "plan",
+            lambda metas, device: dataclasses.replace(plan(metas, device), function=wild),
+        )
+
+    out_of_bounds(faulting)
+"""
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Device:
+    return select_gpu(0).device
+
+
+@pytest.fixture(scope="module")
+def evaluator(gpu: Device) -> Iterator[DeviceEvaluator]:
+    yield DeviceEvaluator(gpu)
+    torch.cuda.empty_cache()
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("kernel") / "planted.py"
+    path.write_text(textwrap.dedent(PLANTED))
+    return str(path)
+
+
+@pytest.fixture
+def job(gpu: Device) -> Callable[..., Job]:
+    def make(kernel: str = "mish_mish", n: int = SMALL, config: Config = FLAT, **more: object):  # type: ignore[no-untyped-def]
+        return replace(Job(kernel, (n,), "float32", {}, config, gpu.slug), **more)  # type: ignore[arg-type]
+
+    return make
+
+
+def _assert_measured(outcome: Outcome) -> None:
+    assert outcome.status is Status.OK, outcome
+    assert outcome.verified_by is VerifiedBy.DEVICE
+    assert 5 <= len(outcome.samples_us) <= 15
+    assert all(0 < sample < 1e6 for sample in outcome.samples_us)
+    assert outcome.time_us == statistics.median(outcome.samples_us)
+    assert outcome.max_error is not None
+    assert 0 <= outcome.max_error <= 1
+    assert outcome.binary is not None
+    assert outcome.binary.registers > 0
+
+
+@pytest.mark.parametrize("n", [SMALL, MID, ODD])
+@pytest.mark.parametrize("dtype", list(ITEMSIZES))
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_is_verified_and_measured(
+    op: str, dtype: str, n: int, evaluator: DeviceEvaluator, job: Callable[..., Job]
+) -> None:
+    outcome = evaluator.evaluate(job(op, n, Config(FLAT, VEC=16 // ITEMSIZES[dtype]), dtype=dtype))
+    _assert_measured(outcome)
+    assert outcome.binary is not None
+    assert outcome.binary.load_bytes == outcome.binary.store_bytes == 16
+
+
+@pytest.mark.parametrize("stages", [2, 3])
+@pytest.mark.parametrize("dtype", list(ITEMSIZES))
+def test_a_pipelined_loop(
+    dtype: str, stages: int, evaluator: DeviceEvaluator, job: Callable[..., Job]
+) -> None:
+    config = Config(LOOP, num_stages=stages, VEC=16 // ITEMSIZES[dtype])
+    outcome = evaluator.evaluate(job("mish_mish", 2**24 + 8, config, dtype=dtype))
+    _assert_measured(outcome)
+    assert outcome.binary is not None
+    assert outcome.binary.shared_bytes > 0
+
+
+@pytest.mark.parametrize("op", [*OPS, "identity"])
+def test_one_element(op: str, evaluator: DeviceEvaluator, job: Callable[..., Job]) -> None:
+    """Triton folds n = 1 into the binary, which is then right for no other size."""
+    _assert_measured(evaluator.evaluate(job(op, 1)))
+
+
+def test_shapes_scalars_and_several_inputs(
+    evaluator: DeviceEvaluator, job: Callable[..., Job], planted: str
+) -> None:
+    _assert_measured(evaluator.evaluate(job(shape=(3, 5, 7))))
+    scalars = {"add_value": -0.25, "multiply_value": 3.0}
+    _assert_measured(evaluator.evaluate(job("add_min_gelu_mul", scalars=scalars)))
+    _assert_measured(evaluator.evaluate(job(f"{planted}:gated", ODD, dtype="bfloat16")))
+
+
+def test_more_than_2_to_the_31_elements(
+    evaluator: DeviceEvaluator, job: Callable[..., Job]
+) -> None:
+    n = 2**31 + 16
+    try:
+        outcome = evaluator.evaluate(job("identity", n, dtype="float16"))
+    except DeviceMemoryError as error:
+        pytest.skip(str(error))
+    _assert_measured(outcome)
+
+
+@pytest.mark.parametrize("dtype", list(ITEMSIZES))
+def test_a_planted_mistake_ends_wrong_with_its_figure(
+    dtype: str, evaluator: DeviceEvaluator, job: Callable[..., Job], planted: str
+) -> None:
+    """The squared GELU, which once ran fast and was tuned."""
+    outcome = evaluator.evaluate(job(f"{planted}:squared", dtype=dtype))
+    assert outcome.status is Status.WRONG
+    assert outcome.verified_by is None
+    assert outcome.time_us is None
+    assert outcome.max_error is not None
+    assert outcome.max_error > 10
+    assert "differs from the reference at the size tuned" in outcome.reason
+    assert f"{outcome.max_error:.3g} times the allowed error" in outcome.reason
+
+
+def test_what_is_not_written_is_wrong(
+    evaluator: DeviceEvaluator, job: Callable[..., Job], planted: str
+) -> None:
+    """Right values left in the buffer by the configuration before do not help."""
+    _assert_measured(evaluator.evaluate(job("identity", MID)))
+    outcome = evaluator.evaluate(job(f"{planted}:unwritten", MID))
+    assert outcome.status is Status.WRONG
+    assert outcome.max_error == math.inf
+
+
+def test_a_shape_that_does_not_fit_is_refused(
+    evaluator: DeviceEvaluator, job: Callable[..., Job]
+) -> None:
+    with pytest.raises(DeviceMemoryError, match=r"needs .* GB .* use a smaller --shape"):
+        evaluator.evaluate(job(n=2**40))
+    _assert_measured(evaluator.evaluate(job()))
+
+
+def test_what_the_device_cannot_hold_is_rejected(gpu: Device, job: Callable[..., Job]) -> None:
+    tight = replace(gpu, shared_bytes_per_block=1024)
+    outcome = DeviceEvaluator(tight).evaluate(job(n=MID, config=LOOP))
+    assert outcome.status is Status.REJECTED
+    assert outcome.reason.startswith("shared memory: a block needs")
+
+
+def test_jobs_are_compiled_ahead(evaluator: DeviceEvaluator, job: Callable[..., Job]) -> None:
+    jobs = [job(n=SMALL, config=Config(FLAT, BLOCK_SIZE=block)) for block in (256, 512, 2048)]
+    evaluator.prepare(jobs)
+    outcomes = [evaluator.evaluate(each) for each in jobs]
+    for outcome in outcomes:
+        _assert_measured(outcome)
+    assert len({outcome.binary.hash for outcome in outcomes if outcome.binary}) == 3
+
+
+def test_no_time_beats_the_memory(
+    evaluator: DeviceEvaluator, gpu: Device, job: Callable[..., Job]
+) -> None:
+    """Sizes within the L2 cache too: what is measured comes from DRAM and goes there."""
+    for n in (2**20, 2**22, 2**24):
+        outcome = evaluator.evaluate(job("identity", n))
+        _assert_measured(outcome)
+        assert outcome.time_us is not None
+        gigabytes_per_s = 2 * 4 * n / outcome.time_us / 1e3
+        assert gigabytes_per_s < 1.1 * gpu.dram_bytes_per_s / 1e9
+
+
+class TestRace:
+    def test_one_series_a_configuration_and_a_copy_last(
+        self, evaluator: DeviceEvaluator, job: Callable[..., Job]
+    ) -> None:
+        jobs = [job("identity", 2**24, config) for config in (FLAT, Config(FLAT, num_warps=8))]
+        samples = evaluator.race(jobs, rounds=7)
+        assert [len(series) for series in samples] == [7, 7, 7]
+        medians = [sorted(series)[3] for series in samples]
+        # All three copy 2 x 64 MB.
+        assert max(medians) < 2 * min(medians)
+
+    def test_the_slower_is_seen_to_be(
+        self, evaluator: DeviceEvaluator, job: Callable[..., Job]
+    ) -> None:
+        slow = Config(BLOCK_SIZE=128, VEC=1, num_warps=4, num_stages=1)
+        fast, narrow, _ = evaluator.race([job("mish_mish", 2**24, c) for c in (FLAT, slow)], 9)
+        assert sorted(fast)[4] < sorted(narrow)[4]
+
+
+class TestTimer:
+    def test_launches_go_round_the_buffers(self, gpu: Device) -> None:
+        x = torch.zeros(2**20, device="cuda")
+        rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+        assert rotation.sets > 1
+        assert 2 * x.nbytes * rotation.sets >= 2 * gpu.l2_bytes
+        launched: list[int] = []
+
+        def launch(index: int) -> None:
+            launched.append(index)
+            rotation.outputs[index].copy_(rotation.inputs[index][0])
+
+        timer = Timer(launch, rotation)
+        captured = launched[2:]  # two come first, for a rough time
+        assert len(captured) == timer.launches
+        assert captured == [index % rotation.sets for index in range(timer.launches)]
+        assert set(captured) == set(range(rotation.sets))
+        before = len(launched)
+        assert timer.sample_us() > 0
+        assert len(launched) == before  # replayed, not launched again
+
+    def test_every_output_is_written(self, gpu: Device) -> None:
+        x = torch.arange(2**18, device="cuda", dtype=torch.float32)
+        rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+        for output in rotation.outputs:
+            output.fill_(torch.nan)
+
+        def copy(index: int) -> None:
+            rotation.outputs[index].copy_(rotation.inputs[index][0])
+
+        Timer(copy, rotation)
+        torch.cuda.synchronize()
+        assert all(torch.equal(output, x) for output in rotation.outputs)
+
+    def test_tiny_buffers_are_flushed(self, gpu: Device) -> None:
+        x = torch.zeros(16, device="cuda")
+        rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+        assert rotation.flush is not None
+        assert rotation.flush.is_cuda
+
+    def test_samples_are_as_many_as_the_budget_allows(self, gpu: Device) -> None:
+        x = torch.zeros(2**22, device="cuda")
+        rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+
+        def clear(index: int) -> None:
+            rotation.outputs[index].zero_()
+
+        timer = Timer(clear, rotation)
+        assert len(timer.samples_us(0.0, fewest=3, most=9)) == 3
+        assert len(timer.samples_us(1e9, fewest=3, most=9)) == 9
+
+
+def test_a_fault_costs_one_job_and_the_worker_that_ran_it(
+    gpu: Device, job: Callable[..., Job], planted: str
+) -> None:
+    with Worker("device:0", gpu.slug) as worker:
+        jobs = [job(), job(f"{planted}:faulting"), job(n=MID)]
+        outcomes = [outcome for _, outcome in worker.evaluate(jobs)]
+        _assert_measured(outcomes[0])
+        assert outcomes[1].status is Status.CRASHED
+        assert "illegal memory access" in outcomes[1].reason
+        _assert_measured(outcomes[2])
+        with pytest.raises(DeviceMemoryError, match="smaller --shape"):
+            list(worker.evaluate([job(n=2**40)]))
+        *series, copy = worker.race([job(n=MID), job(n=MID, config=LOOP)], 3)
+        assert [len(samples) for samples in (*series, copy)] == [3, 3, 3]
+
+
+def test_every_library_kernel_passes_its_default(
+    evaluator: DeviceEvaluator, gpu: Device, job: Callable[..., Job]
+) -> None:
+    for name, kernel in KERNELS.items():
+        launch = kernel.launch_for((MID,), "float16", gpu)
+        default = kernel.load_space().default(context(launch.dims, 2, gpu))
+        _assert_measured(evaluator.evaluate(job(name, MID, default, dtype="float16")))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnknownDeviceError, match="cuda:99"):
+        select_gpu(99)
