@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
+from tunekit.core.evaluation import Source, Status, VerifiedBy
+from tunekit.evaluate.host import Host
+from tunekit.evaluate.job import Job, Outcome
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tunekit", deadline=None)
@@ -58,6 +63,98 @@ def compiling() -> Iterator[Device]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "_active", CompileOnlyDriver(device))
         yield device
+
+
+Answer = float | Outcome | BaseException
+"""What a table says of a configuration: its time in µs, another outcome, or what is raised."""
+
+
+class EstimatingTable:
+    """A pool that looks configurations up instead of running them."""
+
+    verified_by = VerifiedBy.INTERPRETER
+
+    def __init__(self, table: Callable[[Config], Answer]) -> None:
+        self.table = table
+        self.jobs: list[Job] = []
+        self.closed = False
+
+    @property
+    def configs(self) -> list[Config]:
+        """What was evaluated, in order."""
+        return [job.config for job in self.jobs]
+
+    def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        for index, job in enumerate(jobs):
+            answer = self.table(job.config)
+            if isinstance(answer, BaseException):
+                raise answer
+            self.jobs.append(job)
+            yield index, answer if isinstance(answer, Outcome) else self._ok(answer)
+
+    def _ok(self, time_us: float) -> Outcome:
+        return Outcome(Status.OK, verified_by=self.verified_by, time_us=time_us, max_error=0.25)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MeasuringTable(EstimatingTable):
+    """The same as if on a GPU: with samples, and races, in which a copy takes 5 µs.
+
+    Args:
+        table: of the search.
+        race: a configuration's time in a race; the table's if there is none.
+    """
+
+    verified_by = VerifiedBy.DEVICE
+
+    def __init__(
+        self, table: Callable[[Config], Answer], race: Callable[[Config], Any] | None = None
+    ) -> None:
+        super().__init__(table)
+        self.race_table = race or table
+        self.raced: list[Config] = []
+
+    def _ok(self, time_us: float) -> Outcome:
+        return Outcome(
+            Status.OK,
+            verified_by=self.verified_by,
+            time_us=time_us,
+            samples_us=(time_us,) * 5,
+            max_error=0.25,
+        )
+
+    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
+        self.raced = [job.config for job in jobs]
+        times = [*(self.race_table(config) for config in self.raced), 5.0]
+        # All drift alike, as on a GPU that warms up.
+        return [tuple(time * (1 + i / 1000) for i in range(rounds)) for time in times]
+
+
+@pytest.fixture
+def gpu_host() -> Callable[..., Host]:
+    """A host with an H100 whose measurements are looked up in a table, and raced in another."""
+
+    def make(
+        table: Callable[[Config], Answer],
+        race: Callable[[Config], Any] | None = None,
+        driver: str = "580.1",
+    ) -> Host:
+        pool = MeasuringTable(table, race)
+        return Host(DEVICES["h100"], pool, Source.MEASURED, "graph-1", driver)
+
+    return make
+
+
+@pytest.fixture
+def estimate_host() -> Callable[..., Host]:
+    """A host with no GPU whose estimates for an H100 are looked up in a table."""
+
+    def make(table: Callable[[Config], Answer]) -> Host:
+        return Host(DEVICES["h100"], EstimatingTable(table), Source.ESTIMATED, "estimate-1", "")
+
+    return make
 
 
 NO_GPU = "tests marked `gpu` were asked for, but torch finds no CUDA GPU"

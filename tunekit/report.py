@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich.console
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from tunekit.core.device import Device
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PLAIN_WIDTH = 10_000
 """Characters of a line where there is no terminal: a row is one line, however long."""
 _BAR_WIDTH = 16
+_OTHERS_SHOWN = 5
 _WRAPPED_WIDTH = 26
 """Least width of a table's wrapped column: two axes of a configuration."""
 
@@ -71,11 +73,12 @@ class Console:
         if not self._out.is_interactive:
             yield Watched(on_change=_PlainProgress(self, title))
             return
+        # Where the terminal is narrow the title takes two lines, and nothing is cut.
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=_BAR_WIDTH),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column()),
+            BarColumn(bar_width=_BAR_WIDTH, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[best]}", markup=False),
         )
         with Progress(*columns, console=self._out, transient=True) as bars:
@@ -119,6 +122,8 @@ class Console:
                     f"winner's time ({result.default.config})",
                 )
             )
+        else:
+            rows.append(("default", "did not run: it is among those that failed"))
         if decision.copy_us is not None:
             rows.append(
                 (
@@ -170,15 +175,19 @@ class Console:
             "kernel", "device", "dtype", "dims", "configuration", "time µs", "default ÷", "copy ÷",
             "source",
         )  # fmt: skip
-        self._print_table(columns, map(_row_cells, rows), wraps="configuration")
+        ordered = sorted(rows, key=lambda row: (*_row_cells(row)[:3], row.problem.dims))
+        self._print_table(columns, map(_row_cells, ordered), wraps="configuration")
         self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
 
     def print_explained(self, explained: Mapping[str, Any]) -> None:
-        """Which row serves and, for each other row, what keeps it from serving exactly."""
+        """Which row serves and, for the likeliest others, what keeps them from serving exactly."""
         self.say(f"{explained['kernel']}: {explained['served']}: {explained['why']}")
         self.say(f"configuration: {explained['config_text']}")
-        for other in explained["others"]:
+        others = explained["others"]
+        for other in others[:_OTHERS_SHOWN]:
             self.say(f"  not {other['row']}: {other['differs']}")
+        if len(others) > _OTHERS_SHOWN:
+            self.say(f"  and not {len(others) - _OTHERS_SHOWN} rows less alike; --json lists them")
 
     def print_kernels(self, kernels: Iterable[Kernel]) -> None:
         """The library."""
@@ -199,7 +208,7 @@ class Console:
     ) -> None:
         """A line a row, but for what wraps; a few lines a row where the terminal is too narrow."""
         rows = list(rows)
-        table = Table()
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for column in columns:
             numeric = column.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
             table.add_column(
@@ -340,12 +349,17 @@ def devices_to_json(present: Sequence[PresentGpu], known: Iterable[Device]) -> d
 
 
 def explain(choice: Choice, rows: Sequence[CacheRow]) -> dict[str, Any]:
-    """Which row a call would use, and for the others field by field why not."""
+    """Which row a call would use, and for the others field by field why not; most alike first."""
     problem = choice.problem
-    others = [
-        {"row": f"{_dims(row.problem.dims)} ({row.source})", "differs": differs}
+    differing = [
+        (row, differs)
         for row in rows
-        if row is not choice.row and (differs := _difference(row, problem))
+        if row is not choice.row and (differs := _differences(row, problem))
+    ]
+    differing.sort(key=lambda pair: len(pair[1]))
+    others = [
+        {"row": f"{_dims(row.problem.dims)} ({row.source})", "differs": "; ".join(differs)}
+        for row, differs in differing
     ]
     return {
         "kernel": problem.kernel,
@@ -370,15 +384,14 @@ def _why(choice: Choice) -> str:
     return f"row {_dims(row.problem.dims)}, {row.time_us:.2f} µs, {made}"
 
 
-def _difference(row: CacheRow, problem: Any) -> str:
+def _differences(row: CacheRow, problem: Any) -> list[str]:
     """Fields of a row's problem that differ, `have` against `need`."""
     fields = ("kernel_hash", "dtype", "alignment", "device", "dims")
-    found = [
+    return [
         f"{name} {_field(row.problem, name)}, needed {_field(problem, name)}"
         for name in fields
         if getattr(row.problem, name) != getattr(problem, name)
     ]
-    return "; ".join(found)
 
 
 def _field(problem: Any, name: str) -> str:
@@ -390,8 +403,8 @@ def _dims(dims: Iterable[tuple[str, int]]) -> str:
 
 
 def _in_lines(names: Iterable[str], values: Iterable[str], width: int) -> str:
-    """`name value` pairs, as many a line as fit."""
-    pairs = [f"{name} {value}" for name, value in zip(names, values, strict=True) if value]
+    """`name: value` pairs, as many a line as fit."""
+    pairs = [f"{name}: {value}" for name, value in zip(names, values, strict=True) if value]
     # Lines break at spaces, so those within a pair are another character meanwhile.
     text = textwrap.fill(
         "  ".join(pair.replace(" ", "\xa0") for pair in pairs),

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tunekit.core.config import Config
+from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Status, VerifiedBy
 from tunekit.errors import KernelError
+from tunekit.evaluate import interpreter
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.pool import Worker
 from tunekit.kernels.library import KERNELS
@@ -210,25 +212,34 @@ def test_one_16_bit_input_is_checked_on_every_value_where_blocks_are_large(
 
 
 def test_configurations_that_differ_in_launch_options_alone_are_run_once(
-    planted: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tunekit.core.device import DEVICES
-    from tunekit.evaluate.interpreter import InterpreterEvaluator
+    ran: list[str] = []
 
-    evaluator = InterpreterEvaluator(DEVICES["rtx4090"])
-    ran: list[Config] = []
+    def run(*arguments: object) -> float:
+        ran.append("once")
+        return 0.25
 
-    def run(job: Job) -> Outcome:
-        ran.append(job.config)
-        return Outcome(Status.OK)
+    monkeypatch.setattr(interpreter, "error_of", run)
+    evaluator = interpreter.InterpreterEvaluator(DEVICES["rtx4090"])
 
-    monkeypatch.setattr(evaluator, "_evaluate", run)
-    configs = [Config(FLAT, num_warps=warps) for warps in (1, 2, 4)]
-    configs += [Config(FLAT, VEC=2), Config(FLAT, num_stages=2)]
-    for config in configs:
-        evaluator.evaluate(_job("mish_mish", config))
-    assert ran == [configs[0], configs[3], configs[4]]
-    for changes in ({"seed": 1}, {"dtype": "float16"}, {"shape": (7,)}, {"kernel": "identity"}):
-        evaluator.evaluate(_job("mish_mish", **changes) if "kernel" not in changes
-                           else _job("identity"))  # fmt: skip
-    assert len(ran) == 7
+    def runs(job: Job) -> int:
+        before = len(ran)
+        assert evaluator.evaluate(job).max_error == 0.25
+        return len(ran) - before
+
+    assert runs(_job("mish_mish")) == 1
+    for warps in (1, 2, 8):
+        assert runs(_job("mish_mish", Config(FLAT, num_warps=warps))) == 0
+    for other in (
+        _job("mish_mish", Config(FLAT, VEC=2)),
+        _job("mish_mish", Config(FLAT, num_stages=2)),
+        _job("mish_mish", seed=1),
+        _job("mish_mish", dtype="float16"),
+        _job("mish_mish", shape=(16,)),
+        _job("identity"),
+        _job("add_min_gelu_mul"),
+        _job("add_min_gelu_mul", scalars={"add_value": 1.0}),
+    ):
+        assert runs(other) == 1
+        assert runs(other) == 0

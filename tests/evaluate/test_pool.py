@@ -30,7 +30,7 @@ from tunekit.evaluate.pool import EstimatePool, Worker
 ROOT = Path(__file__).resolve().parents[2]
 
 # A kernel's name says what happens to it: "exit", "prepare:exit", "compile:exit", ...
-FAKE = """
+FAKE = r"""
 import os, sys, time, types
 
 def act(what):

@@ -39,20 +39,25 @@ class InterpreterEvaluator:
         """Nothing to do ahead."""
 
     def evaluate(self, job: Job) -> Outcome:
-        """Run once for all configurations that differ in launch options only."""
-        key = (job.kernel, job.dtype, job.seed, job.shape, tuple(job.scalars.items()),
+        """Run once for all problems and configurations that come to the same check."""
+        shape = self._shape(job)
+        key = (job.kernel, job.dtype, job.seed, shape, tuple(job.scalars.items()),
                tuple(job.config.meta().items()), job.config.get("num_stages", 1))  # fmt: skip
         if key not in self._known:
-            self._known[key] = self._evaluate(job)
+            self._known[key] = self._evaluate(job, shape)
         return self._known[key]
 
-    def _evaluate(self, job: Job) -> Outcome:
+    def _shape(self, job: Job) -> tuple[int, ...]:
+        """Room for all 65,536 values where few programs fill it, else the smallest check."""
+        kernel = find_kernel(job.kernel)
+        shape = kernel.check_shape(job.shape, job.config, _ALL_PATTERNS)
+        if self._programs(shape, job) <= _MOST_PROGRAMS:
+            return shape
+        return kernel.check_shape(job.shape, job.config, 0)
+
+    def _evaluate(self, job: Job, shape: tuple[int, ...]) -> Outcome:
         kernel = find_kernel(job.kernel)
         scalars = kernel.scalar_values(job.scalars)
-        shape = kernel.check_shape(job.shape, job.config, 0)
-        programs = self._programs(kernel.check_shape(job.shape, job.config, _ALL_PATTERNS), job)
-        if programs <= _MOST_PROGRAMS:
-            shape = kernel.check_shape(job.shape, job.config, _ALL_PATTERNS)
         launch = kernel.launch_for(shape, job.dtype, self._device)
         inputs = check_inputs(launch.inputs, job.seed, "cpu")
         output = torch.empty(launch.outputs[0].shape, dtype=inputs[0].dtype)
