@@ -86,6 +86,7 @@ class Plan:
         odd_sizes: two element counts whose times an element are compared; empty for none.
         every: of the space's configurations, evaluate each so-manieth.
         rounds: samples of each contender.
+        contests: whether the ops are held against the others.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -94,6 +95,7 @@ class Plan:
     odd_dtypes: tuple[str, ...]
     every: int
     rounds: int
+    contests: bool = True
 
 
 FULL = Plan(
@@ -398,7 +400,8 @@ def odd_pair(kernel: Kernel, dtype: str, gpu: PresentGpu, plan: Plan) -> OddPair
 def measure(report: Report, gpu: PresentGpu, plan: Plan, keep: Callable[[Report], None]) -> None:
     """Run the plan, adding to the report and keeping it after every step."""
     keep(report)
-    for dtype, (name, shape) in itertools.product(plan.dtypes, plan.shapes.items()):
+    contested = plan.shapes if plan.contests else {}
+    for dtype, (name, shape) in itertools.product(plan.dtypes, contested.items()):
         with _skipping(f"{name} {dtype}", report):
             report.contests.append(contest(Case(KERNELS[name], shape, dtype), gpu, plan))
         keep(report)
@@ -443,6 +446,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ops", nargs="+", choices=list(FULL.shapes), default=list(FULL.shapes))
     parser.add_argument("--dtypes", nargs="+", choices=FULL.dtypes, default=FULL.dtypes)
     parser.add_argument("--no-odd", action="store_true", help="leave the odd sizes out")
+    parser.add_argument("--only-odd", action="store_true", help="the odd sizes and nothing else")
     parser.add_argument("--rounds", type=int, help="samples of each contender")
     parser.add_argument("--device", type=int, default=0, help="index of the GPU")
     parser.add_argument("--quick", action="store_true", help="small shapes, few configurations")
@@ -459,6 +463,7 @@ def planned(options: argparse.Namespace) -> Plan:
         shapes={name: base.shapes[name] for name in options.ops},
         dtypes=tuple(options.dtypes),
         odd_sizes=() if options.no_odd else base.odd_sizes,
+        contests=not options.only_odd,
         rounds=options.rounds or base.rounds,
     )
 

@@ -188,8 +188,10 @@ def test_on_a_gpu_the_configuration_is_looked_up(
 
 
 def test_on_a_gpu_with_nothing_tuned_the_command_is_named(
-    watched: Watched, pretended: list[int]
+    watched: Watched, pretended: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A GPU that ships no rows.
+    monkeypatch.setattr(call, "device_at", lambda index: DEVICES["b200"])
     with pytest.warns(tunekit.TunekitWarning, match="--shape 10,100 --dtype float16`"):
         run(watched, torch.ones(10, 100).half())
     run(watched, torch.ones(10, 100).half())

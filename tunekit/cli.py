@@ -465,7 +465,7 @@ def _cached(kernel: str | None, device: str | None, database: Path | None) -> li
     from tunekit.runtime.known import merged_rows
     from tunekit.store.cache import read_cache
 
-    if database is not None and not database.exists():
+    if database is not None and not os.path.exists(database):
         raise UsageError(f"--db {database}: no such file")
     name = _find_name(kernel) if kernel and ":" in kernel else kernel
     person = read_cache(database or user_database(), kernel=name)

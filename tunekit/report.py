@@ -165,8 +165,8 @@ class Console:
         self._print_table(columns, rows, wraps="configuration")
         changed = sum(item.before.config != item.result.winner.config for item in confirmed)
         self.say(
-            f"{len(confirmed)} problems confirmed on {device.names[0]}, "
-            f"{changed} with another winner; * marks the winner"
+            f"{len(confirmed)} confirmed on {device.names[0]}, {changed} with another winner; "
+            "* marks the winner"
         )
 
     def print_rows(self, rows: Sequence[CacheRow]) -> None:
@@ -405,9 +405,10 @@ def _dims(dims: Iterable[tuple[str, int]]) -> str:
 def _in_lines(names: Iterable[str], values: Iterable[str], width: int) -> str:
     """`name: value` pairs, as many a line as fit."""
     pairs = [f"{name}: {value}" for name, value in zip(names, values, strict=True) if value]
-    # Lines break at spaces, so those within a pair are another character meanwhile.
+    # Lines break at spaces: those within a pair that fits on one are another character meanwhile.
+    glued = [pair.replace(" ", "\xa0") if len(pair) < width - 2 else pair for pair in pairs]
     text = textwrap.fill(
-        "  ".join(pair.replace(" ", "\xa0") for pair in pairs),
+        "  ".join(glued),
         width,
         initial_indent="  ",
         subsequent_indent="  ",

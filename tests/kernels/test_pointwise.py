@@ -240,19 +240,20 @@ SIZES = (1, 127, 128, 129, 1000, 9 * 128, 9 * 128 + 1)
 @pytest.fixture(scope="module")
 def gated(
     tmp_path_factory: pytest.TempPathFactory, interpret: Callable[..., list[torch.Tensor]]
-) -> dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]:
-    """Result and reference of the gate by (size, stages)."""
+) -> dict[tuple[int, int, bool], tuple[torch.Tensor, torch.Tensor]]:
+    """Result and reference of the gate by (size, stages, whether into its first input)."""
     path = tmp_path_factory.mktemp("kernel") / "gates.py"
     path.write_text(textwrap.dedent(GATE))
     generator = torch.Generator().manual_seed(1)
     cases = {
-        (n, stages): {
+        (n, stages, in_place): {
             "kernel": f"{path}:gated",
             "config": dict(_config(128, stages=stages)),
             "inputs": [torch.randn(n, generator=generator) for _ in range(3)],
             "scalars": {"scale": -1.5},
+            "in_place": in_place,
         }
-        for n, stages in itertools.product(SIZES, (1, 2, 3))
+        for n, stages, in_place in itertools.product(SIZES, (1, 2, 3), (False, True))
     }
     results = interpret(list(cases.values()))
     return {
@@ -261,12 +262,17 @@ def gated(
     }
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
 @pytest.mark.parametrize("stages", [1, 2, 3])
 @pytest.mark.parametrize("n", SIZES)
-def test_an_epilogue_of_several_inputs_and_a_scalar(
-    n: int, stages: int, gated: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
+def test_every_element_of_an_epilogue_of_several_inputs_is_written_once(
+    n: int,
+    stages: int,
+    in_place: bool,
+    gated: dict[tuple[int, int, bool], tuple[torch.Tensor, torch.Tensor]],
 ) -> None:
-    result, expected = gated[n, stages]
+    """Into nan: at least once; in place, where a second time would read the first: at most."""
+    result, expected = gated[n, stages, in_place]
     torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _library_kernel(name: str) -> Kernel:
 def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise KernelError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
@@ -57,13 +58,14 @@ def _load_file(path: Path) -> Any:
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
     spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    # pathlib raises where a name is too long; os.path says no.
+    if not os.path.isfile(path) or spec is None or spec.loader is None:
         raise UnknownKernelError(f"{path}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise KernelError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     return module

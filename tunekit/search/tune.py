@@ -58,6 +58,9 @@ def tune(
                 sampler.tell(evaluation)
                 found[evaluation.config] = evaluation
         return session.conclude(found, known=len(known), space_size=space_size, began=began)
+    except StoreError:
+        write_study = False  # the study is in the same database
+        raise
     finally:
         if write_study:
             project_study(session)
