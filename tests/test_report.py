@@ -114,7 +114,7 @@ def test_tables_fit_and_nothing_is_cut(
         assert "…" not in "".join(lines)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [*WIDTHS, *range(115, 135)])
 def test_every_row_is_shown_in_full(
     width: int, rows: list[CacheRow], on_terminal: Callable[..., list[str]]
 ) -> None:

@@ -209,18 +209,21 @@ class Console:
         """A line a row, but for what wraps; a few lines a row where the terminal is too narrow."""
         rows = list(rows)
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for column in columns:
-            numeric = column.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
+        needed = 2 * (len(columns) - 1)  # between the columns
+        for name, *cells in zip(columns, *rows, strict=True):
+            widest = max(map(len, (name, *cells)))
+            least = min(widest, _WRAPPED_WIDTH) if name == wraps else widest
+            needed += least
+            numeric = name.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
             table.add_column(
-                column,
+                name,
                 justify="right" if numeric else "left",
-                no_wrap=column != wraps,
-                min_width=_WRAPPED_WIDTH if column == wraps else None,
+                no_wrap=name != wraps,
+                min_width=least,
             )
         for row in rows:
             table.add_row(*row)
-        unbounded = self._out.options.update(max_width=_PLAIN_WIDTH)
-        if table.__rich_measure__(self._out, unbounded).minimum <= self._out.width:
+        if needed <= self._out.width:
             self._out.print(table)
             return
         for row in rows:
@@ -354,7 +357,7 @@ def explain(choice: Choice, rows: Sequence[CacheRow]) -> dict[str, Any]:
     differing = [
         (row, differs)
         for row in rows
-        if row is not choice.row and (differs := _differences(row, problem))
+        if row != choice.row and (differs := _differences(row, problem))
     ]
     differing.sort(key=lambda pair: len(pair[1]))
     others = [

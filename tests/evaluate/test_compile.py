@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import pytest
 import torch
 from triton.runtime import driver
+from triton.runtime.jit import JITCallable
 
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
 from tunekit.core.evaluation import Binary
+from tunekit.evaluate import compile
 from tunekit.evaluate.compile import (
     Compiled,
     compile_ahead,
@@ -187,3 +192,20 @@ def test_constants_are_passed_as_they_are() -> None:
     epilogue = launch.arguments["epilogue"]
     assert isinstance(epilogue, Constant)
     assert bound["epilogue"] is epilogue.value
+
+
+def test_no_two_threads_parse_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsing, overlaps = Lock(), []
+
+    def parse(function: int) -> None:
+        if parsing.acquire(blocking=False):
+            os.sched_yield()
+            parsing.release()
+        else:
+            overlaps.append(function)
+
+    monkeypatch.setattr(JITCallable, "parse", parse)
+    with compile._one_parse_at_a_time(), ThreadPoolExecutor(4) as executor:
+        list(executor.map(JITCallable.parse, range(500)))
+    assert overlaps == []
+    assert JITCallable.parse is parse

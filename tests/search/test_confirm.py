@@ -86,7 +86,7 @@ def test_an_estimate_is_pending_until_it_is_measured(
 def test_the_top_few_and_the_default_are_measured(
     estimate_host: MakeHost, gpu_host: MakeHost, mine: Store
 ) -> None:
-    tuned(estimate_host(estimate_us), mine, trials=None)
+    tuned(estimate_host(estimate_us), mine, trials=30)
     (item,) = pending([mine], gpu_host(measured_us))
     rows = {row.config: row.time_us for row in mine.evaluations()}
     best = sorted(rows, key=rows.__getitem__)
