@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import estimate
+import landscapes
 import pytest
 
 from tunekit.core.device import device_named
@@ -10,11 +9,6 @@ from tunekit.core.evaluation import Binary, Status
 from tunekit.core.space import context
 from tunekit.evaluate.binary import BlockPath, Mix
 from tunekit.kernels.library import KERNELS
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import estimate  # noqa: E402
-import landscapes  # noqa: E402
 
 H100 = device_named("h100")
 MISH = KERNELS["mish_mish"]
