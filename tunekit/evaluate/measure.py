@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,19 +96,6 @@ class Timer:
             samples.append(self.sample_us())
             used += samples[-1] * self.launches
         return tuple(samples)
-
-
-def warm_up(seconds: float = 0.5) -> None:
-    """Keep the GPU busy before the first sample: clocks settle, and launches take their usual time.
-
-    Without it the first three configurations of a process came out 20 % faster than ever after.
-    """
-    block = torch.zeros(2**24, device="cuda")
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        for _ in range(100):
-            block.add_(1.0)
-        torch.cuda.synchronize()
 
 
 def interleaved_us(timers: Sequence[Timer], rounds: int) -> list[tuple[float, ...]]:

@@ -21,7 +21,6 @@ from tunekit.evaluate.measure import (
     interleaved_us,
     median_us,
     rotation_of,
-    warm_up,
 )
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.verify import (
@@ -61,7 +60,6 @@ class DeviceEvaluator:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._warm = False
         self._workloads: dict[Any, Workload] = {}
         self._compiled: dict[Any, Compiled] = {}
 
@@ -94,9 +92,6 @@ class DeviceEvaluator:
                 binary=compiled.binary,
                 max_error=error,
             )
-        if not self._warm:
-            warm_up()
-            self._warm = True
         samples = self._timer(workload, compiled, job).samples_us(
             _SAMPLE_BUDGET_US, _FEWEST_SAMPLES, _MOST_SAMPLES
         )

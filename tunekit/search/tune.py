@@ -31,8 +31,8 @@ def tune(
         host: where it is evaluated.
         store: takes every evaluation and the decision.
         progress: told of every evaluation.
-        write_study: bring the Optuna study in the database up to date in the end, about 10 ms a
-            configuration; whoever tunes many problems may do that once.
+        write_study: bring the Optuna study in the database up to date in the end, which costs
+            Optuna several queries a configuration; whoever tunes many problems may do that once.
 
     Raises:
         NothingTunedError: no configuration passed; nothing is cached.
