@@ -86,6 +86,8 @@ class Evaluation:
         samples_us: the measured samples, µs a launch; empty when estimated.
         max_error: largest error against the float64 reference, in units of what is allowed
             (1.0 is the limit), None when nothing was compared.
+        disturbance: what disturbed the measurement and was still there after a retry, such as
+            "clocks throttled: power cap" or "another process uses the GPU"; empty if nothing.
     """
 
     problem: Problem
@@ -100,6 +102,7 @@ class Evaluation:
     samples_us: tuple[float, ...] = ()
     binary: Binary | None = None
     max_error: float | None = None
+    disturbance: str = ""
 
     @property
     def uid(self) -> str:

@@ -21,6 +21,8 @@ class Job:
         target: slug of the GPU model to compile for; on a GPU, the model that is present.
         seed: of the inputs.
         deadline_s: seconds until the worker is killed and the job ends as a timeout.
+        warm: measure with the inputs still in the L2 cache instead of a cold one.
+        hopeless_us: a first sample slower than this is the only one; None measures in full.
     """
 
     kernel: str
@@ -31,6 +33,8 @@ class Job:
     target: str
     seed: int = 0
     deadline_s: float = 60.0
+    warm: bool = False
+    hopeless_us: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -49,6 +53,7 @@ class Outcome:
     Attributes:
         time_us: of one launch: median of the samples, or the estimate.
         max_error: largest error in units of what is allowed.
+        disturbance: what disturbed the measurement, empty if nothing did.
     """
 
     status: Status
@@ -58,6 +63,7 @@ class Outcome:
     samples_us: tuple[float, ...] = ()
     binary: Binary | None = None
     max_error: float | None = None
+    disturbance: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -76,4 +82,5 @@ class Outcome:
             samples_us=tuple(data["samples_us"]),
             binary=None if binary is None else Binary(**binary),
             max_error=data["max_error"],
+            disturbance=data["disturbance"],
         )

@@ -280,6 +280,7 @@ class Session:
             samples_us=outcome.samples_us,
             binary=outcome.binary,
             max_error=outcome.max_error,
+            disturbance=outcome.disturbance,
         )
 
     def _raced(self, row: Evaluation, finalist: Finalist) -> Evaluation:
