@@ -19,10 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import landscapes
 import originals
 import triton
-from landscapes import Landscape
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device, device_named
@@ -33,7 +31,10 @@ from tunekit.evaluate.compile import compile_ahead, compile_for, compile_launch
 from tunekit.evaluate.estimate import CONSTANTS, Work, estimate_us
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import Launch
+from tunekit.paths import shipped_landscapes
+from tunekit.search import landscape as recorded_landscapes
 from tunekit.search.decide import rank_estimates
+from tunekit.search.landscape import Landscape
 
 FIRST_GOAL, FIVE_GOAL, ORIGINALS_GOAL = 0.05, 0.02, 0.15
 """Largest mean loss of the first choice, of the best of five, largest error on the originals."""
@@ -83,7 +84,7 @@ class Binaries:
         """Binary and path of each configuration that ran."""
         problem = landscape.problem
         kernel = KERNELS[problem.kernel]
-        launch = kernel.launch_for(landscape.shape, problem.dtype, device)
+        launch = launch_of(landscape, device)
         scalars = kernel.scalar_values()
         code = (device.compute_capability, problem.kernel, problem.dtype, problem.alignment)
         configs = [point.config for point in landscape.points if point.time_us is not None]
@@ -99,6 +100,12 @@ class Binaries:
         return {config: self._known[*code, config] for config in configs}
 
 
+def launch_of(landscape: Landscape, device: Device) -> Launch:
+    """The launch whose configurations were recorded: a flat input of that many elements."""
+    problem = landscape.problem
+    return KERNELS[problem.kernel].launch_for((dict(problem.dims)["n"],), problem.dtype, device)
+
+
 def estimated_us(
     launch: Launch, bytes_moved: int, config: Config, made: Compiled, device: Device
 ) -> float:
@@ -112,7 +119,7 @@ def score(landscape: Landscape, made: Mapping[Config, Compiled], device: Device)
     """Estimate every configuration, choose as `tunekit tune` does, then look at the times."""
     problem = landscape.problem
     kernel = KERNELS[problem.kernel]
-    launch = kernel.launch_for(landscape.shape, problem.dtype, device)
+    launch = launch_of(landscape, device)
     default = kernel.load_space().default(context(launch.dims, problem.itemsize, device))
     bytes_moved = kernel.bytes_moved(launch)
     estimates = {
@@ -212,7 +219,7 @@ def report(paths: Iterable[Path], jobs: int) -> Iterator[str]:
         "an early recording of an H100: the H200's landscapes had no part in them"
     )
     for path in paths:
-        origin, recorded = landscapes.read(path)
+        origin, recorded = recorded_landscapes.read(path)
         device = device_named(recorded[0].problem.device)
         scores = []
         for number, landscape in enumerate(recorded, start=1):
@@ -249,11 +256,15 @@ def report(paths: Iterable[Path], jobs: int) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, score, print; exit status 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("landscapes", nargs="*", type=Path, help="default: all that are recorded")
+    parser.add_argument(
+        "landscapes", nargs="*", type=Path, help="default: the H100's and the H200's"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compiling threads")
     parser.add_argument("-o", "--output", type=Path, help="also write the report here")
     arguments = parser.parse_args(argv)
-    paths = arguments.landscapes or sorted(landscapes.FOLDER.glob("*.csv.gz"))
+    paths = arguments.landscapes or [
+        shipped_landscapes() / f"{slug}.csv.gz" for slug in ("h100", "h200")
+    ]
     lines = []
     for line in report(paths, arguments.jobs):
         print(line, flush=True)

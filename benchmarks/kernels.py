@@ -189,7 +189,7 @@ def tune(case: Case, gpu: PresentGpu, every: int, *, flat_only: bool = False) ->
         raise NothingTunedError(f"{case.kernel.name} {case.dtype}: {outcomes[0][1].reason}")
     verified.sort(key=lambda pair: pair[1].time_us or 0.0)
     finalists = [job for job, _ in verified[:_FINALISTS]]
-    *samples, _ = evaluator.race(finalists, _RACE_ROUNDS)
+    samples = evaluator.race(finalists, _RACE_ROUNDS).samples_us
     best = min(range(len(finalists)), key=lambda place: median_us(samples[place]))
     say(
         f"{case.kernel.name} {case.dtype} {'×'.join(map(str, case.shape))}: {len(verified)} of "

@@ -46,7 +46,8 @@ def problems(
             for size in sizes or SIZES:
                 yield kernel, (size,), dtype
             if sizes is None:
-                yield kernel, BIG_SHAPES[kernel], dtype
+                for shape in [BIG_SHAPES[kernel]] if kernel in BIG_SHAPES else BIG_SHAPES.values():
+                    yield kernel, shape, dtype
 
 
 def run(host: Host, output: Path, chosen: Iterable[tuple[str, tuple[int, ...], str]]) -> None:
@@ -63,7 +64,7 @@ def run(host: Host, output: Path, chosen: Iterable[tuple[str, tuple[int, ...], s
                 f"{','.join(map(str, shape)):16s} {result.winner.time_us:10.2f} us  "
                 f"{result.elapsed_s:5.1f} s  default {result.decision.speedup or 0:.3f}  "
                 f"copy {(copy_us or 0) / (result.winner.time_us or 1):.3f}  "
-                f"{dict(result.statuses)}  {result.winner.config}",
+                f"{dict(result.statuses)}  {result.winner.config}  {result.winner.disturbance}",
                 flush=True,
             )
         plain = Path(folder) / "run.jsonl"
@@ -108,7 +109,7 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("-o", "--output", type=Path, required=True)
         command.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
-        command.add_argument("--kernel", nargs="+", choices=BIG_SHAPES, default=tuple(BIG_SHAPES))
+        command.add_argument("--kernel", nargs="+", choices=KERNELS, default=tuple(KERNELS))
         command.add_argument("--size", nargs="+", type=int, help="these sizes only")
         if name == "estimate":
             command.add_argument("--target", required=True)

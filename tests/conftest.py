@@ -3,6 +3,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from hypothesis import settings
 
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
-from tunekit.core.evaluation import Source, Status, VerifiedBy
+from tunekit.core.evaluation import Binary, Source, Status, VerifiedBy
 from tunekit.evaluate.host import Host
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tunekit", deadline=None)
@@ -69,6 +70,12 @@ Answer = float | Outcome | BaseException
 """What a table says of a configuration: its time in µs, another outcome, or what is raised."""
 
 
+def own_binary(config: Config) -> Outcome:
+    """What compiling gives where no two configurations compile to the same."""
+    digest = sha256(repr(sorted(config.items())).encode()).hexdigest()[:16]
+    return Outcome(Status.OK, binary=Binary(digest, 32, 0, 0, 16, 16), grid=(64, 1, 1))
+
+
 class EstimatingTable:
     """A pool that looks configurations up instead of running them."""
 
@@ -77,6 +84,9 @@ class EstimatingTable:
     def __init__(self, table: Callable[[Config], Answer]) -> None:
         self.table = table
         self.jobs: list[Job] = []
+        self.compiled: list[Config] = []
+        self.ahead: list[Config] = []
+        self.binaries = own_binary
         self.closed = False
 
     @property
@@ -91,6 +101,15 @@ class EstimatingTable:
                 raise answer
             self.jobs.append(job)
             yield index, answer if isinstance(answer, Outcome) else self._ok(answer)
+
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Each configuration is a binary of its own, unless the table of binaries says other."""
+        for index, job in enumerate(jobs):
+            self.compiled.append(job.config)
+            yield index, self.binaries(job.config)
+
+    def compile_ahead(self, jobs: Sequence[Job]) -> None:
+        self.ahead += [job.config for job in jobs]
 
     def _ok(self, time_us: float) -> Outcome:
         return Outcome(Status.OK, verified_by=self.verified_by, time_us=time_us, max_error=0.25)
@@ -125,11 +144,12 @@ class MeasuringTable(EstimatingTable):
             max_error=0.25,
         )
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
         self.raced = [job.config for job in jobs]
         times = [*(self.race_table(config) for config in self.raced), 5.0]
         # All drift alike, as on a GPU that warms up.
-        return [tuple(time * (1 + i / 1000) for i in range(rounds)) for time in times]
+        *samples, copy = (tuple(time * (1 + i / 1000) for i in range(rounds)) for time in times)
+        return Race(samples, copy)
 
 
 @pytest.fixture

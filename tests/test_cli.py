@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tunekit import cli, gpu
+from tunekit import arguments, cli, gpu
 from tunekit._version import __version__
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
@@ -72,8 +72,9 @@ def run(
 ) -> Iterator[Run]:
     """Runs a command, where nothing shipped with tunekit and there is no GPU."""
     absent = tmp_path / "nothing-shipped.db"
-    monkeypatch.setattr(cli, "shipped_database", lambda: absent)
+    monkeypatch.setattr(arguments, "shipped_database", lambda: absent)
     monkeypatch.setattr(known, "shipped_database", lambda: absent)
+    monkeypatch.setattr(cli, "shipped_landscapes", lambda: tmp_path / "no-landscapes")
     monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("TUNEKIT_DB", str(tmp_path / "mine.db"))
@@ -119,7 +120,7 @@ def measurements(
     def use(table: Callable[[Config], Any], **more: Any) -> Host:
         host = gpu_host(table, **more)
         monkeypatch.setattr(gpu, "gpu_count", lambda: 1)
-        monkeypatch.setattr(Host, "on_gpu", {0: host}.__getitem__)
+        monkeypatch.setattr(Host, "on_gpu", lambda index, warm: {0: host}[index])
         return host
 
     return use
@@ -304,15 +305,32 @@ def test_every_configuration_is_estimated_unless_told_otherwise(
     assert result["evaluated"] == result["space_size"] == len(host.pool.jobs)
 
 
-def test_measuring_evaluates_sixty_unless_told_otherwise(
+def test_measuring_ends_when_no_gain_is_expected_unless_told_otherwise(
     run: Run, measurements: Callable[..., Host]
 ) -> None:
     measurements(time_us)
     (result,) = run("tune", "mish_mish", "--shape", "4096,4096", "--json").data
-    assert (result["source"], result["evaluated"]) == ("measured", 60)
+    assert result["source"] == "measured"
+    assert result["stopped"].startswith("expected gain 0.")
+    assert (evaluated := result["evaluated"]) < 60
     assert result["copy_us"] == pytest.approx(5.0, rel=0.05)
     (result,) = run("tune", "mish_mish", "--shape", "4096,4096", "--json", "--exhaustive").data
-    assert (result["evaluated"], result["known_before"]) == (result["space_size"] - 60, 60)
+    assert result["stopped"] == "every configuration evaluated"
+    assert result["known_before"] == evaluated
+    assert result["evaluated"] == result["space_size"] - evaluated
+
+
+def test_a_warm_cache_is_another_protocol(run: Run, measurements: Callable[..., Host]) -> None:
+    host = measurements(time_us)
+    host.warm = True
+    run("tune", "mish_mish", "--shape", "4096,4096", "--warm", "--trials", "2")
+    assert all(job.warm for job in host.pool.jobs)
+
+
+def test_an_estimate_has_no_warm_cache(run: Run) -> None:
+    ended = run("tune", "mish_mish", "--shape", "64", "--warm")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "--warm is about measuring" in ended.err
 
 
 def test_options_reach_the_jobs(run: Run, estimates: Callable[..., Host]) -> None:
@@ -424,7 +442,7 @@ def test_a_gpu_that_is_not_in_the_table_is_known_by_its_rows(
 def test_what_shipped_is_shown_too(
     run: Run, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "shipped_database", lambda: tuned)
+    monkeypatch.setattr(arguments, "shipped_database", lambda: tuned)
     monkeypatch.setenv("TUNEKIT_DB", str(tmp_path / "none-yet.db"))
     assert len(run("show", "--json").data) == 1
 
@@ -798,3 +816,59 @@ def test_characters_that_cannot_be_printed_are_escaped(
     sys.stdout.flush()
     assert b"mish_mish" in printed.getvalue()
     assert rb"time \xb5s" in printed.getvalue()
+
+
+# Evaluations made elsewhere, and portfolios.
+
+
+SHORT = {
+    "kernel": "fp8_matmul", "dims": {"m": 512}, "dtype": "float8_e4m3fn", "device": "mi300x",
+    "config": {"BLOCK_M": 64}, "status": "ok", "time_us": 12.5,
+}  # fmt: skip
+
+
+def test_evaluations_of_a_kernel_that_is_not_here(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "elsewhere.jsonl"
+    others = [SHORT | {"time_us": 9.5}, SHORT | {"dtype": "int8"}]
+    lines.write_text("".join(json.dumps(line) + "\n" for line in [SHORT, *others]))
+    assert " 3 new evaluations and 0 new decisions" in run("import", lines).out
+    assert " 0 new evaluations" in run("import", lines).out
+    assert run("show", "--json").data == []
+    for command in (["export"], ["export", "--portfolio", 2], ["show"]):
+        assert run(*command).status == 0
+    assert run("explain", "mish_mish", "--shape", "64", "--target", "h100").status == 0
+    assert "unknown kernel" in run("show", "matmul_of_nobody").err
+
+
+def test_a_bad_line_of_the_short_form_imports_nothing(
+    run: Run, tmp_path: Path, database: Path
+) -> None:
+    lines = tmp_path / "elsewhere.jsonl"
+    lines.write_text(json.dumps(SHORT) + "\n" + json.dumps(SHORT | {"status": "good"}) + "\n")
+    refused(run("import", lines), 1, "elsewhere.jsonl line 2: status: expected one of ok, ")
+    with Store.open(database) as store:
+        assert store.evaluations() == []
+
+
+def test_a_portfolio(run: Run, tuned: Path, tmp_path: Path) -> None:
+    table = tmp_path / "portfolio.py"
+    ended = run("export", "--portfolio", 2, "-o", table)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("mish_mish on h100: 1 configuration for 1 problem, worst-case ")
+    assert run("export", "--portfolio", 2).out == table.read_text()
+    assert run("export", "--portfolio", 2, "-o", table, "--check").out == ""
+    refused(run("export", "--portfolio", 3, "-o", table, "--check"), 1, "is out of date")
+    data = run("export", "mish_mish", "--portfolio", 2, "--format", "json", "--device", "h100").data
+    (entry,) = data["portfolios"]
+    assert entry["problems"][0]["source"] == "estimated"
+    assert entry["worst_loss"] == 0.0
+    assert run("export", "--portfolio", 2, "--device", "h200", "--format", "json").data[
+        "portfolios"
+    ] == []  # fmt: skip
+
+
+def test_portfolios_that_cannot_be(run: Run, tuned: Path) -> None:
+    refused(run("export", "--portfolio", 0), 2, "--portfolio")
+    refused(run("export", "--portfolio", "many"), 2, "--portfolio")
+    refused(run("export", "nope", "--portfolio", 2), 2, "unknown kernel 'nope'")
+    refused(run("export", "--portfolio", 2, "--db", "none.db"), 2, "none.db: no such file")

@@ -21,10 +21,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "notices", "_version", "paths"}),
     frozenset({"core"}),
     frozenset({"kernels", "gpu"}),
-    frozenset({"records", "store", "evaluate"}),
+    frozenset({"foreign", "records", "store", "evaluate"}),
     frozenset({"runtime", "search"}),
-    frozenset({"ops", "nn", "export", "report"}),
-    frozenset({"cli", "__main__"}),
+    frozenset({"ops", "nn", "export", "portfolio", "report", "report_json"}),
+    frozenset({"arguments", "cli", "__main__"}),
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -28,6 +28,7 @@ from tunekit.core.evaluation import (
 )
 from tunekit.core.problem import ITEMSIZES, Problem
 from tunekit.errors import ImportFormatError, TunekitError
+from tunekit.store import lines
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "evaluations-format.md"
 
@@ -75,7 +76,7 @@ problems = st.builds(
     printable.filter(bool),
     printable.filter(bool),
     st.dictionaries(name, size, min_size=1, max_size=4),
-    st.sampled_from(sorted(ITEMSIZES)),
+    st.sampled_from([*sorted(ITEMSIZES), "float8_e4m3fn", "int8"]),
     printable,
     printable.filter(bool),
 )
@@ -104,6 +105,7 @@ def evaluations(draw: st.DrawFn) -> Evaluation:
         samples_us=tuple(draw(st.lists(positive, max_size=5))) if measured_ok else (),
         binary=draw(st.none() | binaries),
         max_error=draw(st.none() | st.floats(min_value=0, allow_nan=False)),
+        disturbance=draw(printable),
     )
 
 
@@ -174,6 +176,13 @@ def test_a_reason_is_made_storable() -> None:
     assert len(back.reason) == records.MAX_REASON
 
 
+def test_a_line_written_before_there_were_disturbances_can_be_read() -> None:
+    assert "disturbance" not in json.loads(records.to_line(MEASURED))
+    disturbed = replace(MEASURED, disturbance="clocks throttled: power cap")
+    assert disturbed.uid == MEASURED.uid
+    assert records.from_line(records.to_line(disturbed)) == disturbed
+
+
 def test_whole_numbers_become_floats() -> None:
     back = records.from_line(line_of(MEASURED, time_us=3, samples_us=[1, 2]))
     assert isinstance(back, Evaluation)
@@ -209,7 +218,13 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"config": {"BLOCK_SIZE": 2**31}}, "config.BLOCK_SIZE: expected a whole number"),
     ({"config": {"a": None}}, "config.a: expected a whole number"),
     ({"config": {"x" * 65: 1}}, "config: expected identifiers of at most 64 characters"),
-    ({"dtype": "float64"}, "dtype: expected one of float32, float16, bfloat16, got 'float64'"),
+    ({"dtype": "float 64"}, "dtype: expected a name such as float32, of letters, digits and"),
+    ({"dtype": "x" * 33}, "dtype: expected a name such as float32"),
+    ({"dtype": "größe"}, "dtype: expected a name such as float32"),
+    ({"dtype": None}, "dtype: expected a name such as float32"),
+    ({"disturbance": 1}, "disturbance: expected text of at most 4000 characters"),
+    ({"created_at": ""}, "created_at: expected a UTC time such as"),
+    ({"binary_hash": ""}, "binary_hash: expected a text that is not empty"),
     ({"kernel": ""}, "kernel: expected a text that is not empty"),
     ({"kernel": "a\nb"}, "kernel: expected printable text"),
     ({"device": "\ud800"}, "device: expected printable text"),
@@ -313,7 +328,7 @@ def test_no_value_of_a_field_raises_anything_else(key: str, value: object) -> No
     [
         (b"\n\n{\n", " line 3: not JSON"),
         (b"\xff\n", " line 1: not UTF-8 text"),
-        (b" " * (records.MAX_LINE_BYTES + 1), " line 1: longer than 1000000 bytes"),
+        (b" " * (lines.MAX_LINE_BYTES + 1), " line 1: longer than 1000000 bytes"),
     ],
 )
 def test_the_file_and_the_line_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -386,7 +401,8 @@ def test_an_unwritable_path_is_said_in_one_line(
 
 def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", DOC.read_text("utf-8"), re.MULTILINE))
-    assert documented == {*records.EVALUATION_KEYS, *records.DECISION_KEYS, "uid"}
+    keys = {*records.EVALUATION_KEYS, *records.DECISION_KEYS, *records.OPTIONAL_KEYS}
+    assert documented == keys
 
 
 def test_the_documented_examples_can_be_read() -> None:

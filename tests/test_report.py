@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit import report
+from tunekit import report, report_json
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Source, Status
@@ -151,10 +151,11 @@ def test_one_result_in_full(result: Result, in_pipe: Print) -> None:
     assert "measured and verified" in shown
     assert str(result.winner.config) in shown
     assert "% of 3350 GB/s" in shown
-    assert "(median of 21; 10–90 %: " in shown
+    assert "; 10–90 %: " in shown
     assert f"× the winner's time ({DEFAULT})" in shown
     assert "plain copy" in shown
     assert "8 of 106 configurations, in " in shown
+    assert "the budget of 8 configurations" in shown
     assert "/some/folder/studies.db" in shown
     assert "estimate" not in shown
 
@@ -186,7 +187,7 @@ def test_a_default_that_failed_is_said(gpu_host: MakeHost, store: Store, in_pipe
     shown = words(in_pipe(lambda console: console.print_results([result], DATABASE)))
     assert "default did not run: it is among those that failed" in shown.replace("│ ", "")
     assert "1 wrong" in shown
-    assert report.result_to_json(result)["default_config"] is None
+    assert report_json.result_to_json(result)["default_config"] is None
 
 
 def test_a_gpu_of_unknown_bandwidth_has_no_share_of_it(result: Result, in_pipe: Print) -> None:
@@ -266,7 +267,7 @@ def test_a_confirmation_shows_expected_against_measured(
     assert winner.split()[-4:] == ["estimated", "4000.00", "5000.00", "1.250"]
     assert other.split()[-2:] == ["estimated", "6000.00"]
     assert lines[-1].startswith("1 confirmed on NVIDIA H100 80GB HBM3, 1 with another winner")
-    data = json.loads(json.dumps(report.confirmed_to_json(item)))
+    data = json.loads(json.dumps(report_json.confirmed_to_json(item)))
     assert data["before"] == {
         "source": "estimated",
         "config": dict(DEFAULT),
@@ -309,7 +310,7 @@ def test_an_explanation_of_a_default(rows: list[CacheRow]) -> None:
 
 
 def test_scripts_get_the_same_facts(result: Result, rows: list[CacheRow]) -> None:
-    data = json.loads(json.dumps(report.result_to_json(result)))
+    data = json.loads(json.dumps(report_json.result_to_json(result)))
     assert data["config"] == dict(result.winner.config)
     assert data["shape"] == list(SHAPE)
     assert (data["source"], data["verified_by"]) == ("measured", "device")
@@ -317,15 +318,15 @@ def test_scripts_get_the_same_facts(result: Result, rows: list[CacheRow]) -> Non
     assert data["gb_per_s"] == pytest.approx(result.bytes_moved / result.winner.time_us / 1e3)
     assert (data["evaluated"], data["known_before"], data["space_size"]) == (8, 0, 106)
     assert data["statuses"] == {"ok": 8}
-    row = json.loads(json.dumps(report.row_to_json(rows[0])))
+    row = json.loads(json.dumps(report_json.row_to_json(rows[0])))
     assert row["alignment"] == rows[0].problem.alignment
     assert row["gpu_name"] == "NVIDIA H100 80GB HBM3"
 
 
 def test_devices_and_kernels_as_data() -> None:
     present = [PresentGpu(0, "NVIDIA H100 80GB HBM3", "580.1", DEVICES["h100"])]
-    data = json.loads(json.dumps(report.devices_to_json(present, DEVICES.values())))
+    data = json.loads(json.dumps(report_json.devices_to_json(present, DEVICES.values())))
     assert data["present"][0]["target"] == "h100"
     assert [each["target"] for each in data["known"]] == list(DEVICES)
-    kernel = json.loads(json.dumps(report.kernel_to_json(KERNEL)))
+    kernel = json.loads(json.dumps(report_json.kernel_to_json(KERNEL)))
     assert kernel["scalars"] == {"add_value": 0.5, "scale": 2.0}

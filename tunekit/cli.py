@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
-import math
 import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunekit import report
+from tunekit import arguments, report, report_json
 from tunekit._version import __version__
-from tunekit.core.device import DEVICES, device_named
+from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Source
 from tunekit.core.problem import parse_dtype, parse_shape
 from tunekit.errors import (
-    KernelError,
     NothingTunedError,
-    ShapeError,
     StoreError,
     TunekitError,
-    UnknownDeviceError,
     UnknownKernelError,
     UsageError,
     WorkerError,
 )
 from tunekit.notices import TunekitWarning
-from tunekit.paths import shipped_database, user_database
+from tunekit.paths import shipped_landscapes, user_database
 
 if TYPE_CHECKING:
-    from tunekit.core.device import Device
-    from tunekit.evaluate.host import Host
-    from tunekit.kernels.kernel import Kernel
     from tunekit.search.confirm import Confirmed
     from tunekit.search.session import Result
-    from tunekit.store.cache import CacheRow
 
-_DEFAULT_TARGET = "rtx4090"
 _DEFAULT_TRIALS = 60
 
 _database_option = click.option(
@@ -81,7 +73,8 @@ def cli() -> None:
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
-    help="Configurations to evaluate, earlier runs counted [default: 60; all when estimating].",
+    help="Configurations to evaluate at most, earlier runs counted [default: 60; all when "
+    "estimating].",
 )
 @click.option("--exhaustive", is_flag=True, help="Evaluate the complete space.")
 @click.option(
@@ -89,6 +82,11 @@ def cli() -> None:
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds a problem, after which no further configuration is begun.",
+)
+@click.option(
+    "--warm",
+    is_flag=True,
+    help="Measure with inputs still in the L2 cache, as after another op, not with a cold one.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the search and the inputs.")
 @click.option("--param", "params", multiple=True, help="A scalar's value: scale=2.0. Repeatable.")
@@ -104,6 +102,7 @@ def tune(
     trials: int | None,
     exhaustive: bool,
     timeout_s: float | None,
+    warm: bool,
     seed: int,
     params: Sequence[str],
     device: str | None,
@@ -113,24 +112,27 @@ def tune(
 ) -> None:
     """Tune KERNEL: a library name, package.module:NAME, or path/file.py:NAME.
 
-    On a host with a GPU configurations are measured on it. On a host with none they are compiled
-    for --target, checked in Triton's interpreter and ranked by an analytic model.
+    On a host with a GPU configurations are measured on it, those first that serve neighbouring
+    problems, until no gain is expected of the rest. On a host with none they are compiled for
+    --target, checked in Triton's interpreter and ranked by an analytic model.
     """
     from tunekit.kernels.registry import find_kernel
+    from tunekit.search.knowledge import Knowledge
     from tunekit.search.session import Task
     from tunekit.search.tune import tune as tune_problem
     from tunekit.store.database import Store
 
     found = find_kernel(kernel)
-    scalars = _scalar_values(found, params)
+    scalars = arguments.read_scalars(found, params)
     names = dict.fromkeys(map(parse_dtype, dtypes))
-    problems = [(shape, dtype) for shape in _read_shapes(shapes, shapes_file) for dtype in names]
+    problems = list(itertools.product(arguments.read_shapes(shapes, shapes_file), names))
     console = report.Console(quiet=as_json)
     results: list[Result] = []
     failures: list[TunekitError] = []
     with ExitStack() as stack:
-        host = stack.enter_context(_host(device, target, console))
+        host = stack.enter_context(arguments.make_host(device, target, warm, console.say))
         store = stack.enter_context(Store.open(database or user_database()))
+        knowledge = Knowledge(shipped_landscapes(), [store])
         if trials is None and host.source is Source.MEASURED:
             trials = _DEFAULT_TRIALS
         for shape, dtype in problems:
@@ -146,13 +148,15 @@ def tune(
             )
             try:
                 with console.progress(f"{found.name} {report.shape_text(shape)} {dtype}") as bar:
-                    results.append(tune_problem(task, host, store, bar))
+                    results.append(tune_problem(task, host, store, bar, knowledge=knowledge))
             except (StoreError, WorkerError):
                 raise  # the next problem would fail of it too
             except TunekitError as error:
                 failures.append(error)
         if as_json:
-            click.echo(json.dumps([report.result_to_json(result) for result in results], indent=2))
+            click.echo(
+                json.dumps([report_json.result_to_json(result) for result in results], indent=2)
+            )
         else:
             console.print_results(results, store.path)
     for failure in failures[:-1]:
@@ -195,9 +199,9 @@ def confirm(
     skipped: Counter[str] = Counter()
     failures: list[str] = []
     with ExitStack() as stack:
-        host = stack.enter_context(_gpu_host(device))
+        host = stack.enter_context(arguments.gpu_host(device))
         store = stack.enter_context(Store.open(database or user_database()))
-        for item in pending([store, *_open_shipped(stack)], host, only):
+        for item in pending([store, *arguments.open_shipped(stack)], host, only):
             name, title = item.row.problem.kernel, report.problem_text(item.row)
             reference = kernel or name
             try:
@@ -214,7 +218,9 @@ def confirm(
             except TunekitError as error:
                 failures.append(f"{title}: {error}")
         if as_json:
-            click.echo(json.dumps([report.confirmed_to_json(each) for each in confirmed], indent=2))
+            click.echo(
+                json.dumps([report_json.confirmed_to_json(each) for each in confirmed], indent=2)
+            )
         else:
             console.print_confirmed(confirmed, host.device)
         if output is not None:
@@ -237,9 +243,9 @@ def confirm(
 @_json_option
 def show(kernel: str | None, device: str | None, database: Path | None, as_json: bool) -> None:
     """Show what is tuned, for KERNEL or for all."""
-    rows = _cached(kernel, device, database)
+    rows = arguments.cached_rows(kernel, device, database)
     if as_json:
-        click.echo(json.dumps([report.row_to_json(row) for row in rows], indent=2))
+        _print_json([report_json.row_to_json(row) for row in rows])
     elif rows:
         report.Console().print_rows(rows)
     else:
@@ -270,15 +276,15 @@ def explain(
     from tunekit.runtime.lookup import choose, forget
 
     found = find_kernel(kernel)
-    model = _device_model(device, target)
+    model = arguments.device_model(device, target)
     launch = found.launch_for(parse_shape(shape), parse_dtype(dtype), model)
-    rows = _cached(kernel, None, database)
+    rows = arguments.cached_rows(kernel, None, database)
     if database is not None:
         os.environ["TUNEKIT_DB"] = str(database)
         forget()
     explained = report.explain(choose(found, launch, model), rows)
     if as_json:
-        click.echo(json.dumps(explained, indent=2))
+        _print_json(explained)
     else:
         report.Console().print_explained(explained)
 
@@ -289,6 +295,14 @@ def explain(
 @click.option("--format", "form", type=click.Choice(["python", "json"]), default="python")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if the file is out of date.")
+@click.option(
+    "--portfolio",
+    "count",
+    metavar="K",
+    type=click.IntRange(min=1),
+    help="Instead of each problem's winner the K configurations of a kernel on a GPU that serve "
+    "all its problems with the least worst-case loss.",
+)
 @_database_option
 def export(
     kernel: str | None,
@@ -296,14 +310,23 @@ def export(
     form: str,
     output: Path | None,
     check: bool,
+    count: int | None,
     database: Path | None,
 ) -> None:
     """Write what is tuned as a table of triton.Config, or as JSON."""
     from tunekit import export as exporting
+    from tunekit.portfolio import render
 
     if check and output is None:
         raise UsageError("--check needs -o FILE: the file to compare")
-    text = exporting.render(_cached(kernel, device, database), form)
+    if count is None:
+        text = exporting.render(arguments.cached_rows(kernel, device, database), form)
+    else:
+        found = render.portfolios(arguments.known_evaluations(kernel, device, database), count)
+        text = render.render(found, count, form)
+        if output is not None and not check:
+            for each in found:
+                click.echo(each.summary)
     if output is None:
         click.echo(text, nl=False)
     elif not check:
@@ -319,7 +342,7 @@ def kernels(as_json: bool) -> None:
     from tunekit.kernels.library import KERNELS
 
     if as_json:
-        click.echo(json.dumps([report.kernel_to_json(k) for k in KERNELS.values()], indent=2))
+        _print_json([report_json.kernel_to_json(k) for k in KERNELS.values()])
     else:
         report.Console().print_kernels(KERNELS.values())
 
@@ -332,16 +355,75 @@ def devices(as_json: bool) -> None:
 
     present = [present_gpu(index) for index in range(gpu_count())]
     if as_json:
-        click.echo(json.dumps(report.devices_to_json(present, DEVICES.values()), indent=2))
+        _print_json(report_json.devices_to_json(present, DEVICES.values()))
     else:
         report.Console().print_devices(present, DEVICES.values())
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    default=["transfer", "tpe", "random"],
+    show_default=True,
+    help="transfer is what `tune` uses; also transfer-tpe, tpe, gp, random. Repeatable.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--leave-out",
+    type=click.Choice(["problem", "size", "kernel", "kernel-and-size", "device", "everything"]),
+    default="size",
+    show_default=True,
+    help="What the search may not know: recorded problems of the same size, kernel, GPU, ….",
+)
+@click.option("--kernel", help="Replay this kernel's problems only.")
+@click.option("--device", help="Replay this GPU model's problems only.")
+@click.option("--dtype", help="Replay this dtype's problems only.")
+@_json_option
+def replay(
+    files: Sequence[Path],
+    strategies: Sequence[str],
+    seeds: int,
+    leave_out: str,
+    kernel: str | None,
+    device: str | None,
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Search over the recorded evaluations of FILES, with no GPU.
+
+    FILES are recorded landscapes (.csv.gz), evaluations (.jsonl, .jsonl.gz) or databases (.db); by
+    default the landscapes that come with tunekit. Regret is the time of the best configuration
+    found so far over the exhaustive best, less one.
+    """
+    from tunekit.search.knowledge import read_landscapes
+    from tunekit.search.replay import replay_all
+
+    paths = list(files) or sorted(shipped_landscapes().glob("*.csv.gz"))
+    landscapes = [landscape for path in paths for landscape in read_landscapes(path)]
+    wanted = {"kernel": kernel, "device": device, "dtype": dtype}
+    chosen = [
+        landscape
+        for landscape in landscapes
+        if all(value in (None, getattr(landscape.problem, name)) for name, value in wanted.items())
+    ]
+    if not chosen:
+        raise UsageError("no problem was recorded there that fits what was asked for")
+    console = report.Console(quiet=as_json)
+    replayed = replay_all(chosen, landscapes, strategies, leave_out, seeds)
+    if as_json:
+        _print_json([report_json.replayed_to_json(each) for each in replayed])
+    else:
+        console.print_replayed(replayed)
 
 
 @cli.command("import")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_database_option
 def import_(file: Path, database: Path | None) -> None:
-    """Add the evaluations of FILE.jsonl (docs/evaluations-format.md)."""
+    """Add the evaluations of FILE.jsonl or FILE.jsonl.gz (docs/evaluations-format.md)."""
     from tunekit.store.database import Store
 
     with Store.open(database or user_database()) as store:
@@ -368,132 +450,8 @@ def merge(others: Sequence[Path], database: Path | None) -> None:
             )
 
 
-def _host(device: str | None, target: str | None, console: report.Console) -> Host:
-    from tunekit.evaluate.host import Host
-    from tunekit.gpu import gpu_count
-
-    if device is not None and target is not None:
-        raise UsageError("--device measures and --target estimates: give one of them")
-    if target is None and (device is not None or gpu_count()):
-        return _gpu_host(device)
-    model = device_named(target or _DEFAULT_TARGET)
-    why = "" if target else "No CUDA GPU in this machine: "
-    console.say(
-        f"{why}compiling for {model.names[0]}, checking in Triton's interpreter, estimating the "
-        "time. Nothing is measured."
-    )
-    return Host.estimating(model)
-
-
-def _gpu_host(device: str | None) -> Host:
-    from tunekit.evaluate.host import Host
-    from tunekit.gpu import gpu_count
-
-    index = _gpu_index(device)
-    if not gpu_count():
-        raise UnknownDeviceError(
-            f"--device {device or 'cuda:0'}: this machine has no CUDA GPU to measure on; "
-            "`tunekit tune --target rtx4090` estimates for one"
-        )
-    return Host.on_gpu(index)
-
-
-def _gpu_index(device: str | None) -> int:
-    kind, _, index = (device or "cuda:0").partition(":")
-    if kind != "cuda" or not (index or "0").isdecimal():
-        raise UsageError(f"--device {device!r}: expected cuda or cuda:N; --target names a model")
-    return int(index or 0)
-
-
-def _device_model(device: str | None, target: str | None) -> Device:
-    from tunekit.gpu import gpu_count, present_gpu, select_gpu
-
-    if device is not None and target is not None:
-        raise UsageError("--device is a GPU here and --target a model: give one of them")
-    if device is not None:
-        return select_gpu(_gpu_index(device)).device
-    if target is None and gpu_count():
-        return present_gpu(0).device
-    return device_named(target or _DEFAULT_TARGET)
-
-
-def _read_shapes(shapes: Iterable[str], file: Path | None) -> list[tuple[int, ...]]:
-    found = [parse_shape(text) for text in shapes]
-    if file is not None:
-        found += _shapes_in(file)
-    if not found:
-        raise UsageError("give at least one --shape, such as --shape 64,128,254,254")
-    return list(dict.fromkeys(found))
-
-
-def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError(f"--shapes {file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"--shapes {file}: expected UTF-8 text, byte {error.start} is none"
-        ) from None
-    for number, line in enumerate(lines, start=1):
-        if text := line.partition("#")[0].strip():
-            try:
-                yield parse_shape(text)
-            except ShapeError as error:
-                raise ShapeError(f"--shapes {file}, line {number}: {error}") from None
-
-
-def _scalar_values(kernel: Kernel, params: Iterable[str]) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for text in params:
-        name, _, number = text.partition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise UsageError(f"--param {text!r}: expected NAME=NUMBER, such as scale=2.0")
-        values[name.strip()] = value
-    try:
-        return kernel.scalar_values(values)
-    except KernelError as error:
-        raise UsageError(f"--param: {error}") from None
-
-
-def _cached(kernel: str | None, device: str | None, database: Path | None) -> list[CacheRow]:
-    """Rows of the person's database, and of the shipped one where that knows better."""
-    from tunekit.runtime.known import merged_rows
-    from tunekit.store.cache import read_cache
-
-    if database is not None and not os.path.exists(database):
-        raise UsageError(f"--db {database}: no such file")
-    name = _find_name(kernel) if kernel and ":" in kernel else kernel
-    person = read_cache(database or user_database(), kernel=name)
-    shipped = read_cache(shipped_database(), kernel=name, immutable=True)
-    rows = merged_rows(person, shipped)
-    if kernel and not rows:
-        _find_name(kernel)  # a name that nothing has is a mistake: it says so
-    if device is None:
-        return rows
-    # A GPU that is not in the table is known by its rows alone.
-    known = any(row.problem.device == device for row in rows)
-    slug = device if known else device_named(device).slug
-    return [row for row in rows if row.problem.device == slug]
-
-
-def _find_name(kernel: str) -> str:
-    from tunekit.kernels.registry import find_kernel
-
-    return find_kernel(kernel).name
-
-
-def _open_shipped(stack: ExitStack) -> list[Any]:
-    from tunekit.store.database import Store
-
-    path = shipped_database()
-    if not path.exists():
-        return []
-    return [stack.enter_context(Store.open(path, readonly=True, immutable=True))]
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2))
 
 
 def _say_error(error: BaseException) -> None:

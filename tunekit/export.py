@@ -14,7 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tunekit.core.config import LAUNCH_OPTIONS, Config
-from tunekit.core.evaluation import Provenance, Source
+from tunekit.core.evaluation import Provenance, Source, VerifiedBy
+from tunekit.core.problem import Problem
 from tunekit.errors import TunekitError, UsageError
 from tunekit.store.cache import CacheRow
 from tunekit.store.files import write_text
@@ -127,6 +128,49 @@ def check(path: str | Path, text: str) -> bool:
         raise TunekitError(f"{path}: cannot read: {error.strerror}") from None
 
 
+def check_names(problem: Problem, config: Config) -> None:
+    """Refuse names that Triton could not take as parameters.
+
+    Raises:
+        TunekitError: a name is no identifier, or a value no whole number.
+    """
+    for name, value in (*config.items(), *problem.dims):
+        if not name.isidentifier() or type(value) is not int:
+            raise TunekitError(
+                f"{problem.key!a}: cannot export {name!a} = {value!a}: "
+                "expected an identifier and a whole number"
+            )
+
+
+def config_text(config: Config) -> str:
+    """The configuration as the expression that makes a `triton.Config`."""
+    options = config.options()
+    given = "".join(f", {name}={options[name]}" for name in LAUNCH_OPTIONS if name in options)
+    return f"triton.Config({dict(sorted(config.meta().items()))!a}{given})"
+
+
+def comment_text(text: str) -> str:
+    """Text that cannot end a comment: newlines and all that is not ASCII are escaped."""
+    return ascii(text)[1:-1]
+
+
+def origin_text(
+    device: str, source: Source, verified_by: VerifiedBy | None, made: Provenance, when: str = ""
+) -> str:
+    """Where times come from, as a comment: the GPU, the versions, the protocol."""
+    verified = f"verified by {verified_by.value}" if verified_by else "not verified"
+    return comment_text(
+        f"{device}, {source.value}, {verified}, "
+        f"{_gpu(made)}, torch {made.torch}, triton {made.triton}, tunekit {made.tunekit}, "
+        f"protocol {made.protocol}" + (f", {when}" if when else "")
+    )
+
+
+def rounded(value: float | None) -> float | None:
+    """A time or a ratio as it is exported."""
+    return None if value is None else round(float(value), _DECIMALS)
+
+
 def _best_of_each_problem(rows: Iterable[CacheRow]) -> list[CacheRow]:
     """One row a problem: a measured one before an estimated one, then the newest."""
     best: dict[tuple[object, ...], CacheRow] = {}
@@ -151,13 +195,8 @@ def _rank(row: CacheRow) -> tuple[object, ...]:
 
 
 def _checked(row: CacheRow) -> CacheRow:
-    """Refuse names that Triton could not take as parameters."""
-    for name, value in (*row.config.items(), *row.problem.dims):
-        if not name.isidentifier() or type(value) is not int:
-            raise TunekitError(
-                f"{row.problem.key!a}: cannot export {name!a} = {value!a}: "
-                "expected an identifier and a whole number"
-            )
+    """The row, unless it cannot be exported."""
+    check_names(row.problem, row.config)
     return row
 
 
@@ -178,18 +217,14 @@ def _entry(row: CacheRow) -> dict[str, object]:
         "config": dict(row.config),
         "source": row.source.value,
         "verified_by": row.verified_by.value,
-        "time_us": _rounded(row.time_us),
+        "time_us": rounded(row.time_us),
         "default_config": None if row.default_config is None else dict(row.default_config),
-        "default_time_us": _rounded(row.default_time_us),
-        "copy_us": _rounded(row.copy_us),
-        "speedup": _rounded(row.speedup),
+        "default_time_us": rounded(row.default_time_us),
+        "copy_us": rounded(row.copy_us),
+        "speedup": rounded(row.speedup),
         "reason": row.reason,
         "provenance": asdict(row.provenance),
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), _DECIMALS)
 
 
 def _render_python(rows: Sequence[CacheRow]) -> str:
@@ -222,7 +257,8 @@ def _nested(
     margin = "    " * (depth + 1)
     if depth == 4:
         for row in rows:
-            yield f"{margin}{row.problem.dims!a}: {_config(row.config)},  # {_note(row, origins)}\n"
+            config = config_text(row.config)
+            yield f"{margin}{row.problem.dims!a}: {config},  # {_note(row, origins)}\n"
         return
     for key, members in groupby(rows, key=lambda row: _place(row)[depth]):
         yield f"{margin}{key!a}: {{\n"
@@ -230,16 +266,10 @@ def _nested(
         yield f"{margin}}},\n"
 
 
-def _config(config: Config) -> str:
-    options = config.options()
-    given = "".join(f", {name}={options[name]}" for name in LAUNCH_OPTIONS if name in options)
-    return f"triton.Config({dict(sorted(config.meta().items()))!a}{given})"
-
-
 def _note(row: CacheRow, origins: Mapping[tuple[object, ...], int]) -> str:
     return (
         f"{row.source.value}, {row.time_us:.{_DECIMALS}f} us, "
-        f"kernel {_comment(row.problem.kernel_hash)}, from {origins[_origin(row)]}"
+        f"kernel {comment_text(row.problem.kernel_hash)}, from {origins[_origin(row)]}"
     )
 
 
@@ -260,21 +290,12 @@ def _about(rows: Sequence[CacheRow]) -> str:
     row, made = rows[0], rows[0].provenance
     dates = sorted(each.provenance.created_at[:10] for each in rows)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    return _comment(
-        f"{row.problem.device}, {row.source.value}, verified by {row.verified_by.value}, "
-        f"{_gpu(made)}, torch {made.torch}, triton {made.triton}, tunekit {made.tunekit}, "
-        f"protocol {made.protocol}, {when}"
-    )
+    return origin_text(row.problem.device, row.source, row.verified_by, made, when)
 
 
 def _gpu(made: Provenance) -> str:
     driver = f", driver {made.driver}" if made.driver else ""
     return f"{made.gpu_name} with {made.sm_count} SMs{driver}"
-
-
-def _comment(text: str) -> str:
-    """Text that cannot end a comment: newlines and all that is not ASCII are escaped."""
-    return ascii(text)[1:-1]
 
 
 _RENDERERS: dict[str, Callable[[Sequence[CacheRow]], str]] = {

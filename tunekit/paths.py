@@ -19,6 +19,12 @@ def shipped_database() -> Path:
     return inside if inside.is_file() else _PACKAGE.parent / _DATABASE
 
 
+def shipped_landscapes() -> Path:
+    """The folder of recorded landscapes that come with tunekit; it need not exist."""
+    inside = _PACKAGE / "landscapes"
+    return inside if inside.is_dir() else _PACKAGE.parent / "benchmarks" / "landscapes"
+
+
 def user_database() -> Path:
     """The person's own database: `TUNEKIT_DB`, else a file in the user's data folder.
 

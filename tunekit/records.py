@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
+from tunekit import foreign
 from tunekit.core.config import Config
 from tunekit.core.evaluation import (
     Binary,
@@ -23,15 +23,14 @@ from tunekit.core.evaluation import (
     Status,
     VerifiedBy,
 )
-from tunekit.core.problem import ITEMSIZES, Problem
+from tunekit.core.problem import Problem
 from tunekit.errors import ImportFormatError
 from tunekit.store import fields
 from tunekit.store.fields import Record
 from tunekit.store.files import write_text
+from tunekit.store.lines import numbered_lines, parse_object
 
 FORMAT = 1
-MAX_LINE_BYTES = 1_000_000
-MAX_SAMPLES = 10_000
 MAX_ROWS = 10_000
 MAX_REASON = 4_000
 MAX_AXIS_VALUE = 2**31 - 1
@@ -68,6 +67,7 @@ RESULT_KEYS = (
     *BINARY_KEYS,
     "max_error",
 )
+OPTIONAL_KEYS = ("uid", "disturbance")
 EVALUATION_KEYS = (*HEADER_KEYS, *PROBLEM_KEYS, *RESULT_KEYS, *PROVENANCE_KEYS)
 DECISION_KEYS = (
     *HEADER_KEYS,
@@ -85,7 +85,7 @@ DECISION_KEYS = (
 
 def evaluation_to_dict(evaluation: Evaluation) -> dict[str, object]:
     """The evaluation as flat, JSON-able data."""
-    return {
+    record: dict[str, object] = {
         "record": "evaluation",
         "format": FORMAT,
         "uid": evaluation.uid,
@@ -102,6 +102,10 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, object]:
         "max_error": _error_to_json(evaluation.max_error),
         **asdict(evaluation.provenance),
     }
+    # Left out when empty, so that an earlier tunekit can read what was not disturbed.
+    if evaluation.disturbance:
+        record["disturbance"] = _storable_reason(evaluation.disturbance)
+    return record
 
 
 def evaluation_from_dict(record: Record) -> Evaluation:
@@ -111,10 +115,10 @@ def evaluation_from_dict(record: Record) -> Evaluation:
         ImportFormatError: a field is missing, unknown, of another type or out of range.
     """
     _check_header(record, "evaluation")
-    fields.check_keys(record, EVALUATION_KEYS, optional=("uid",))
+    fields.check_keys(record, EVALUATION_KEYS, optional=OPTIONAL_KEYS)
     evaluation = Evaluation(
         problem=problem_from_dict(record),
-        shape=fields.shape(record, "shape"),
+        shape=fields.shape(record, "shape", empty=_is_foreign(record)),
         config=Config(fields.sizes(record, "config", highest=MAX_AXIS_VALUE)),
         status=fields.member(record, "status", Status),
         source=fields.member(record, "source", Source),
@@ -122,9 +126,10 @@ def evaluation_from_dict(record: Record) -> Evaluation:
         reason=fields.prose(record, "reason", longest=MAX_REASON),
         verified_by=_verified_by(record),
         time_us=fields.maybe_positive(record, "time_us"),
-        samples_us=fields.samples(record, "samples_us", most=MAX_SAMPLES),
+        samples_us=fields.samples(record, "samples_us", most=fields.MAX_SAMPLES),
         binary=binary_from_dict(record),
         max_error=fields.error_ratio(record, "max_error"),
+        disturbance=_disturbance(record),
     )
     _check_consistent(evaluation)
     _check_uid(record, evaluation.uid)
@@ -157,6 +162,7 @@ def decision_from_dict(record: Record) -> Decision:
     """
     _check_header(record, "decision")
     fields.check_keys(record, DECISION_KEYS, optional=("uid",))
+    fields.text(record, "kernel_hash")  # nothing is decided on a kernel that is not known
     decision = Decision(
         problem=problem_from_dict(record),
         source=fields.member(record, "source", Source),
@@ -175,17 +181,17 @@ def decision_from_dict(record: Record) -> Decision:
 def problem_from_dict(record: Record) -> Problem:
     """The problem's own fields of a record.
 
+    An empty `kernel_hash` says that the kernel is none of tunekit's. The dtype may be one that
+    tunekit does not tune.
+
     Raises:
         ImportFormatError: a field is of another type or out of range.
     """
-    dtype = fields.text(record, "dtype")
-    if dtype not in ITEMSIZES:
-        raise fields.wrong("dtype", f"one of {', '.join(ITEMSIZES)}", dtype)
     return Problem.of(
         kernel=fields.text(record, "kernel"),
-        kernel_hash=fields.text(record, "kernel_hash"),
+        kernel_hash=fields.text(record, "kernel_hash", empty=True),
         dims=fields.sizes(record, "dims"),
-        dtype=dtype,
+        dtype=fields.identifier(record, "dtype"),
         alignment=fields.text(record, "alignment", empty=True),
         device=fields.text(record, "device"),
     )
@@ -205,7 +211,7 @@ def provenance_from_dict(record: Record) -> Provenance:
         triton=fields.text(record, "triton", empty=True),
         tunekit=fields.text(record, "tunekit", empty=True),
         protocol=fields.text(record, "protocol", empty=True),
-        created_at=fields.utc_time(record, "created_at"),
+        created_at=fields.utc_time(record, "created_at", empty=_is_foreign(record)),
     )
 
 
@@ -222,7 +228,7 @@ def binary_from_dict(record: Record) -> Binary | None:
         absent = [name for name in BINARY_KEYS if name not in given]
         raise ImportFormatError(f"{', '.join(absent)}: null although {given[0]} is given")
     return Binary(
-        hash=fields.text(record, "binary_hash"),
+        hash=fields.text(record, "binary_hash", empty=_is_foreign(record)),
         registers=fields.integer(record, "registers"),
         spill_bytes=fields.integer(record, "spill_bytes"),
         shared_bytes=fields.integer(record, "shared_bytes"),
@@ -238,30 +244,31 @@ def to_line(record: Evaluation | Decision) -> str:
 
 
 def from_line(line: str) -> Evaluation | Decision:
-    """Read one line of JSON.
+    """Read one line of JSON, in the full form or, without `record`, in the short one.
 
     Raises:
         ImportFormatError: the line is no JSON object or does not follow the format.
     """
-    record = _parse(line)
-    kind = record.get("record")
+    record = parse_object(line)
+    if "record" not in record:
+        full = {"record": "evaluation", "format": FORMAT, **foreign.full_record(record)}
+        return evaluation_from_dict(full)
+    kind = record["record"]
     if kind == "evaluation":
         return evaluation_from_dict(record)
     if kind == "decision":
         return decision_from_dict(record)
-    if "record" not in record:
-        raise ImportFormatError("missing record")
     raise fields.wrong("record", "evaluation or decision", kind)
 
 
 def read_lines(path: str | Path) -> Iterator[Evaluation | Decision]:
-    """Read a `.jsonl` file line by line; blank lines are skipped.
+    """Read a `.jsonl` file, plain or compressed by gzip; blank lines are skipped.
 
     Raises:
         ImportFormatError: the file cannot be read, or a line does not follow the format; the
             message starts with the file's name and the line's number.
     """
-    for number, line in _numbered_lines(Path(path)):
+    for number, line in numbered_lines(Path(path)):
         try:
             record = from_line(line)
         except ImportFormatError as error:
@@ -276,52 +283,6 @@ def write_lines(path: str | Path, records: Iterable[Evaluation | Decision]) -> N
         TunekitError: the file cannot be written.
     """
     write_text(path, (to_line(record) + "\n" for record in records))
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while raw := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if line := _decode(raw, f"{path} line {number}").strip():
-                    yield number, line
-    except OSError as error:
-        raise ImportFormatError(f"{path}: cannot read: {error.strerror or error}") from None
-
-
-def _decode(raw: bytes, where: str) -> str:
-    if len(raw) > MAX_LINE_BYTES:
-        raise ImportFormatError(f"{where}: longer than {MAX_LINE_BYTES} bytes")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ImportFormatError(f"{where}: not UTF-8 text") from None
-
-
-def _parse(line: str) -> dict[str, object]:
-    try:
-        value = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except ImportFormatError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ImportFormatError(f"not JSON: {str(error)[:200]}") from None
-    if not isinstance(value, dict):
-        raise ImportFormatError("expected a JSON object")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ImportFormatError(f"{name} is no JSON number")
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ImportFormatError(f"key {twice!a} appears twice")
-    return found
 
 
 def _check_header(record: Record, kind: str) -> None:
@@ -349,6 +310,17 @@ def _check_consistent(evaluation: Evaluation) -> None:
         raise fields.wrong(
             "samples_us", "an empty list when the source is estimated", evaluation.samples_us
         )
+
+
+def _is_foreign(record: Record) -> bool:
+    """Whether the kernel is none of tunekit's, so that more may be unknown of it."""
+    return record["kernel_hash"] == ""
+
+
+def _disturbance(record: Record) -> str:
+    if "disturbance" not in record:
+        return ""
+    return fields.prose(record, "disturbance", longest=MAX_REASON)
 
 
 def _verified_by(record: Record) -> VerifiedBy | None:

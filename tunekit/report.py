@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tunekit.kernels.kernel import Kernel
     from tunekit.runtime.lookup import Choice
     from tunekit.search.confirm import Confirmed
+    from tunekit.search.replay import Regret, Replayed
     from tunekit.search.session import Progress as Watched
     from tunekit.search.session import Result
     from tunekit.store.cache import CacheRow
@@ -135,6 +136,8 @@ class Console:
         rows += [
             ("why", decision.reason),
             ("evaluated", _counts(result)),
+            *([("stopped", result.stopped)] if result.stopped else []),
+            *([("disturbed", winner.disturbance)] if winner.disturbance else []),
             ("saved in", str(database)),
         ]
         self.say(
@@ -178,6 +181,27 @@ class Console:
         ordered = sorted(rows, key=lambda row: (*_row_cells(row)[:3], row.problem.dims))
         self._print_table(columns, map(_row_cells, ordered), wraps="configuration")
         self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
+
+    def print_replayed(self, replayed: Sequence[Replayed]) -> None:
+        """Regrets of strategies, side by side."""
+        from tunekit.search.replay import CHECKPOINTS
+
+        columns = ("strategy", *(f"after {count}" for count in CHECKPOINTS), "stops after", "there")
+        rows = [
+            [
+                each.strategy,
+                *(_regret(each.regret(count)) for count in CHECKPOINTS),
+                f"{each.stopped()[0]:.1f}",
+                _regret(each.stopped()[1]),
+            ]
+            for each in replayed
+        ]
+        self._print_table(columns, rows, wraps="strategy")
+        problems = len({run.landscape.problem for run in replayed[0].runs})
+        self.say(
+            f"regret over {problems} problems, what is left out: {replayed[0].leave_out}; mean / "
+            "95th percentile / worst, in % above the exhaustive best, ties with it counting as 0"
+        )
 
     def print_explained(self, explained: Mapping[str, Any]) -> None:
         """Which row serves and, for the likeliest others, what keeps them from serving exactly."""
@@ -243,112 +267,6 @@ class _PlainProgress:
             self._fifth = fifth
             best = f", {_best(watched)}" if _best(watched) else ""
             self._console.say(f"{self._title}: {watched.done} of {watched.total} evaluated{best}")
-
-
-def result_to_json(result: Result) -> dict[str, Any]:
-    """A problem's result for scripts; times in µs."""
-    winner, decision = result.winner, result.decision
-    return {
-        "kernel": result.problem.kernel,
-        "shape": list(result.shape),
-        "dims": dict(result.problem.dims),
-        "dtype": result.problem.dtype,
-        "alignment": result.problem.alignment,
-        "device": result.problem.device,
-        "source": str(winner.source),
-        "verified_by": str(winner.verified_by),
-        "config": dict(winner.config),
-        "time_us": winner.time_us,
-        "default_config": None if result.default is None else dict(result.default.config),
-        "default_time_us": None if result.default is None else result.default.time_us,
-        "speedup_over_default": decision.speedup,
-        "copy_us": decision.copy_us,
-        "gb_per_s": bandwidth_gb_per_s(result.bytes_moved, winner.time_us or float("nan")),
-        "reason": decision.reason,
-        "evaluated": result.evaluated,
-        "known_before": result.known,
-        "space_size": result.space_size,
-        "statuses": {str(status): count for status, count in result.statuses.items()},
-        "elapsed_s": round(result.elapsed_s, 3),
-    }
-
-
-def confirmed_to_json(item: Confirmed) -> dict[str, Any]:
-    """A confirmation for scripts; times in µs."""
-    return result_to_json(item.result) | {
-        "before": {
-            "source": str(item.before.source),
-            "config": dict(item.before.config),
-            "time_us": item.before.time_us,
-        },
-        "measured": [
-            {
-                "config": dict(config),
-                "expected_us": item.expected_us.get(config),
-                "measured_us": measured_us,
-            }
-            for config, measured_us in item.measured_us.items()
-        ],
-    }
-
-
-def row_to_json(row: CacheRow) -> dict[str, Any]:
-    """A cache row for scripts; times in µs."""
-    return {
-        "kernel": row.problem.kernel,
-        "kernel_hash": row.problem.kernel_hash,
-        "dims": dict(row.problem.dims),
-        "shape": list(row.shape),
-        "dtype": row.problem.dtype,
-        "alignment": row.problem.alignment,
-        "device": row.problem.device,
-        "config": dict(row.config),
-        "time_us": row.time_us,
-        "speedup_over_default": row.speedup,
-        "copy_us": row.copy_us,
-        "source": str(row.source),
-        "verified_by": str(row.verified_by),
-        "gpu_name": row.provenance.gpu_name,
-        "driver": row.provenance.driver,
-        "torch": row.provenance.torch,
-        "triton": row.provenance.triton,
-        "protocol": row.provenance.protocol,
-        "measured_at": row.provenance.created_at,
-        "reason": row.reason,
-    }
-
-
-def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
-    """A kernel for scripts."""
-    return {
-        "name": kernel.name,
-        "summary": kernel.summary,
-        "inputs": kernel.input_count,
-        "scalars": dict(kernel.scalars),
-        "space": kernel.space,
-        "source_hash": kernel.source_hash,
-    }
-
-
-def devices_to_json(present: Sequence[PresentGpu], known: Iterable[Device]) -> dict[str, Any]:
-    """Devices for scripts."""
-    return {
-        "present": [
-            {"index": gpu.index, "name": gpu.name, "target": gpu.device.slug, "driver": gpu.driver}
-            for gpu in present
-        ],
-        "known": [
-            {
-                "target": device.slug,
-                "names": list(device.names),
-                "sm_count": device.sm_count,
-                "dram_bytes_per_s": device.dram_bytes_per_s,
-                "source": device.source,
-                **device.facts(),
-            }
-            for device in known
-        ],
-    }
 
 
 def explain(choice: Choice, rows: Sequence[CacheRow]) -> dict[str, Any]:
@@ -513,10 +431,15 @@ def _counts(result: Result) -> str:
     )
     total = result.evaluated + result.known
     known = f", {result.known} of them known before" if result.known else ""
+    same = f", {result.saved} the same binary as another" if result.saved else ""
     return (
-        f"{total} of {result.space_size} configurations{known}, in {result.elapsed_s:.1f} s"
+        f"{total} of {result.space_size} configurations{known}{same}, in {result.elapsed_s:.1f} s"
         f"{'; ' + bad if bad else ''}"
     )
+
+
+def _regret(regret: Regret) -> str:
+    return " / ".join(f"{100 * share:.2f}" for share in (regret.mean, regret.p95, regret.worst))
 
 
 def _best(watched: Watched) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import estimate
-import landscapes
 import pytest
 
 from tunekit.core.device import device_named
@@ -9,6 +8,8 @@ from tunekit.core.evaluation import Binary, Status
 from tunekit.core.space import context
 from tunekit.evaluate.binary import BlockPath, Mix
 from tunekit.kernels.library import KERNELS
+from tunekit.paths import shipped_landscapes
+from tunekit.search.landscape import Landscape, Point, read
 
 H100 = device_named("h100")
 MISH = KERNELS["mish_mish"]
@@ -16,34 +17,34 @@ MISH = KERNELS["mish_mish"]
 
 def test_the_committed_landscapes_are_complete() -> None:
     for name in ("h100", "h200"):
-        _, recorded = landscapes.read(landscapes.FOLDER / f"{name}.csv.gz")
+        _, recorded = read(shipped_landscapes() / f"{name}.csv.gz")
         assert len(recorded) == 126
         for landscape in recorded:
             problem = landscape.problem
             kernel = KERNELS[problem.kernel]
             # Of this very kernel: a changed formula needs new recordings.
             assert problem.kernel_hash == kernel.source_hash
-            launch = kernel.launch_for(landscape.shape, problem.dtype, device_named(name))
+            launch = estimate.launch_of(landscape, device_named(name))
             space = context(launch.dims, problem.itemsize, device_named(name))
             valid = set(kernel.load_space().configs(space))
             assert {point.config for point in landscape.points} == valid
             assert all(point.status is Status.OK for point in landscape.points)
 
 
-def landscape_of(times_us: dict[int, float]) -> landscapes.Landscape:
+def landscape_of(times_us: dict[int, float]) -> Landscape:
     """One aligned problem whose time depends on BLOCK_SIZE alone."""
     shape = (2**24,)
     launch = MISH.launch_for(shape, "float32", H100)
     configs = MISH.load_space().configs(context(launch.dims, 4, H100))
     points = tuple(
-        landscapes.Point(config, Status.OK, times_us[config["BLOCK_SIZE"]], 0.0, None)
+        Point(config, Status.OK, times_us[config["BLOCK_SIZE"]])
         for config in configs
         if config["BLOCK_SIZE"] in times_us and config["num_stages"] == 1
     )
-    return landscapes.Landscape(MISH.problem_of(launch, H100), shape, points)
+    return Landscape(MISH.problem_of(launch, H100), points)
 
 
-def made(landscape: landscapes.Landscape) -> dict[object, estimate.Compiled]:
+def made(landscape: Landscape) -> dict[object, estimate.Compiled]:
     binary = Binary("0" * 16, 32, 0, 0, 16, 16)
     path = BlockPath(Mix(issued=200, special=24, loads=2, stores=2), Mix())
     return {point.config: (binary, path) for point in landscape.points}

@@ -31,7 +31,7 @@ from tunekit.core.evaluation import Status
 from tunekit.core.space import context
 from tunekit.errors import DeviceMemoryError, NothingTunedError
 from tunekit.evaluate import verify
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.measure import Rotation
 from tunekit.gpu import PresentGpu
 from tunekit.kernels.library import KERNELS
@@ -171,8 +171,8 @@ class _FakeEvaluator:
             raise RuntimeError("out of resources")
         return Outcome(Status.OK, time_us=float(self.prepared.index(job)))
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        return [(10.0 - place,) * rounds for place in range(len(jobs))] + [(1.0,) * rounds]
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        return Race([(10.0 - place,) * rounds for place in range(len(jobs))], (1.0,) * rounds)
 
 
 class _FakeTimer:

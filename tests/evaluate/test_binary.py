@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device
-from tunekit.errors import WorkerError
-from tunekit.evaluate import binary
 from tunekit.evaluate.binary import (
     BlockPath,
     Instruction,
     Mix,
     full_block_path,
     parse_ptx,
-    read_resources,
 )
 from tunekit.evaluate.compile import compile_launch
 from tunekit.kernels.library import KERNELS
@@ -205,42 +199,3 @@ class TestFullBlockPath:
         once = full_block_path(parse_ptx(compiled.kernel.asm["ptx"])).once
         assert once.special == 8  # one exponential for each of a thread's 8 elements
         assert once.issued > 8 * 10
-
-
-class TestReadResources:
-    def test_of_a_cubin(self, compiling: Device) -> None:
-        config = Config(BLOCK_SIZE=8192, VEC=4, num_warps=4, num_stages=1)
-        launch = KERNELS["identity"].launch_for((2**20,), "float32", compiling)
-        kernel = compile_launch(launch, config, {}).kernel
-        resources = read_resources(kernel.asm["cubin"])
-        assert 64 <= resources.registers <= 255  # 64 elements a thread
-        assert resources.shared_bytes == 0
-        assert resources.local_bytes == 0
-
-    def test_what_is_no_cubin(self) -> None:
-        with pytest.raises(WorkerError, match="cuobjdump cannot read the cubin"):
-            read_resources(b"not a cubin")
-
-    def test_figures(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        said = (
-            "Resource usage:\n Common:\n  GLOBAL:0\n Function kernel:\n"
-            "  REG:40 STACK:16 SHARED:2048 LOCAL:8 CONSTANT[0]:376 TEXTURE:0 SURFACE:0 SAMPLER:0\n"
-        )
-        monkeypatch.setattr(
-            subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, said, "")
-        )
-        resources = read_resources(b"")
-        assert (resources.registers, resources.shared_bytes, resources.local_bytes) == (
-            40,
-            2048,
-            24,
-        )
-
-    def test_a_triton_without_cuobjdump(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        binary._cuobjdump.cache_clear()
-        monkeypatch.setattr(binary.triton, "__file__", str(tmp_path / "__init__.py"))
-        with pytest.raises(WorkerError, match="carries no cuobjdump; reinstall triton"):
-            read_resources(b"")
-        binary._cuobjdump.cache_clear()

@@ -90,11 +90,11 @@ def test_what_is_the_callers_mistake_is_raised() -> None:
 def test_a_broken_installation_is_not_taken_for_a_broken_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def no_tool(*arguments: object) -> None:
-        raise WorkerError("no cuobjdump")
+    def broken(*arguments: object) -> None:
+        raise WorkerError("no cubin")
 
-    monkeypatch.setattr(compile_only, "compile_launch", no_tool)
-    with pytest.raises(WorkerError, match="no cuobjdump"):
+    monkeypatch.setattr(compile_only, "compile_launch", broken)
+    with pytest.raises(WorkerError, match="no cubin"):
         _evaluator().evaluate(_job())
 
 
@@ -109,6 +109,21 @@ def test_jobs_are_compiled_ahead_and_failures_wait_for_their_turn(
         _job(Config(FLAT, num_warps=1), kernel="identity"),
     ]
     evaluator.prepare(jobs)
-    assert len(list((tmp_path / "cache").rglob("*.cubin"))) == 2
     statuses = [evaluator.evaluate(job).status for job in jobs]
     assert statuses == [Status.COMPILE_ERROR, Status.OK, Status.OK]
+    assert len(list((tmp_path / "cache").rglob("*.cubin"))) == 2
+
+
+def test_a_job_may_only_be_compiled(write_module: Callable[..., Path]) -> None:
+    evaluator = _evaluator()
+    jobs = [_job(), _job(kernel=f"{write_module(BROKEN)}:kernel"), _job(Config(FLAT, VEC=2))]
+    compiled = dict(evaluator.compile(jobs))
+    assert sorted(compiled) == [0, 1, 2]
+    assert [compiled[index].status for index in range(3)] == [
+        Status.OK,
+        Status.COMPILE_ERROR,
+        Status.OK,
+    ]
+    assert compiled[0].time_us is None
+    evaluated = evaluator.evaluate(jobs[0])
+    assert (evaluated.binary, evaluated.grid) == (compiled[0].binary, (1024, 1, 1))

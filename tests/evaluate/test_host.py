@@ -13,7 +13,7 @@ from tunekit.core.evaluation import Provenance, Source
 from tunekit.errors import UnknownDeviceError, WorkerError
 from tunekit.evaluate.host import ESTIMATE_PROTOCOL, Host
 from tunekit.evaluate.job import Job
-from tunekit.evaluate.measure import PROTOCOL
+from tunekit.evaluate.measure import protocol_name
 from tunekit.evaluate.pool import EstimatePool, MeasuringPool, Worker
 
 MakeHost = Callable[..., Host]
@@ -40,8 +40,9 @@ def test_what_an_evaluation_s_provenance_says(gpu_host: MakeHost) -> None:
 
 
 def test_a_pool_that_measures_races(gpu_host: MakeHost) -> None:
-    config, copy = gpu_host(_time_us).race([JOB], rounds=3)
-    assert len(config) == len(copy) == 3
+    race = gpu_host(_time_us).race([JOB], rounds=3)
+    (config,) = race.samples_us
+    assert len(config) == len(race.copy_us) == 3
     assert config[0] == 2.0
 
 
@@ -70,14 +71,17 @@ def test_a_host_that_estimates() -> None:
         assert (made.driver, made.protocol) == ("", ESTIMATE_PROTOCOL)
 
 
-def test_a_host_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_host_on_a_gpu(warm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     present = gpu.PresentGpu(1, "NVIDIA H100 80GB HBM3", "580.1", H100)
     monkeypatch.setattr(gpu, "select_gpu", {1: present}.__getitem__)
-    with Host.on_gpu(1) as host:
-        assert (host.device, host.source) == (H100, Source.MEASURED)
-        assert isinstance(host.pool, Worker)
+    started: list[Worker] = []
+    monkeypatch.setattr(Worker, "start", lambda self: started.append(self))
+    with Host.on_gpu(1, warm=warm) as host:
+        assert (host.device, host.source, host.warm) == (H100, Source.MEASURED, warm)
+        assert started == [host.pool]
         made = host.provenance("2026-01-31T00:00:00Z")
-        assert (made.driver, made.protocol) == ("580.1", PROTOCOL)
+        assert (made.driver, made.protocol) == ("580.1", protocol_name(warm))
 
 
 def test_a_gpu_that_is_not_there() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Binary, Status, VerifiedBy
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 
 JOB = Job(
     kernel="my/kernels.py:gate",
@@ -20,6 +20,8 @@ JOB = Job(
     target="rtx4090",
     seed=7,
     deadline_s=1.5,
+    warm=True,
+    hopeless_us=12.5,
 )
 BINARY = Binary("abc", registers=32, spill_bytes=0, shared_bytes=128, load_bytes=16, store_bytes=8)
 
@@ -36,13 +38,13 @@ def test_a_job_crosses_a_pipe_unchanged() -> None:
     assert list(job.config) == list(JOB.config)
 
 
-def test_a_job_is_strings_and_numbers() -> None:
+def test_a_job_is_plain_data() -> None:
     def plain(value: object) -> bool:
         if isinstance(value, Mapping):
             return all(plain(each) for each in (*value.keys(), *value.values()))
         if isinstance(value, list | tuple):
             return all(map(plain, value))
-        return type(value) in (str, int, float)
+        return value is None or type(value) in (str, int, float, bool)
 
     assert plain(JOB.to_json())
 
@@ -60,7 +62,8 @@ def test_a_job_is_strings_and_numbers() -> None:
             binary=BINARY,
             max_error=0.5,
         ),
-        Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, time_us=1.0),
+        Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, time_us=1.0, disturbance="fog"),
+        Outcome(Status.OK, binary=BINARY, grid=(4096, 2, 1)),
     ],
 )
 def test_an_outcome_crosses_a_pipe_unchanged(outcome: Outcome) -> None:
@@ -68,4 +71,12 @@ def test_an_outcome_crosses_a_pipe_unchanged(outcome: Outcome) -> None:
     assert received == outcome
     assert isinstance(received.status, Status)
     assert received.binary is None or isinstance(received.binary, Binary)
+    assert received.grid is None or isinstance(received.grid, tuple)
     assert received.verified_by is None or isinstance(received.verified_by, VerifiedBy)
+
+
+def test_a_race_crosses_a_pipe_unchanged() -> None:
+    race = Race([(1.0, 1.5), (2.0, 2.5)], (0.5, 0.75), disturbance="fog")
+    received = Race.from_json(_across_a_pipe(race.to_json()))
+    assert received == race
+    assert all(isinstance(series, tuple) for series in (*received.samples_us, received.copy_us))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tunekit.errors import (
     WorkerError,
 )
 from tunekit.evaluate import pool
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.pool import EstimatePool, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,12 @@ def act(what):
         os.abort()
     if what == "hang":
         time.sleep(600)
+    if what == "nap":
+        time.sleep(1)
+    if what.startswith("spawn="):
+        import subprocess
+        with open(what.removeprefix("spawn="), "w") as file:
+            file.write(str(subprocess.Popen(["sleep", "600"]).pid))
     if what == "chatter":
         for stream in (sys.stdout, sys.stderr):
             for _ in range(400):
@@ -89,10 +96,19 @@ class Fake:
             return Outcome(Status.REJECTED, reason="too big", binary=binary)
         return Outcome(Status.OK, time_us=float(job.seed), binary=binary)
 
+    def compile(self, jobs):
+        from tunekit.evaluate.job import Outcome
+        Binary, Status, VerifiedBy = self.names
+        for index, job in reversed(list(enumerate(jobs))):
+            self.act(job, "only:")
+            binary = Binary("hash", 1, 2, 3, 4, 5)
+            yield index, Outcome(Status.OK, binary=binary, grid=(job.seed, 1, 1))
+
     def race(self, jobs, rounds):
+        from tunekit.evaluate.job import Race
         for job in jobs:
             self.act(job, "race:")
-        return [(float(job.seed),) * rounds for job in jobs] + [(0.5,) * rounds]
+        return Race([(float(job.seed),) * rounds for job in jobs], (0.5,) * rounds, "fog")
 
 for name, mode, kind in (("interpreter", "interpret", "InterpreterEvaluator"),
                          ("compile_only", "compile", "CompileOnlyEvaluator")):
@@ -148,7 +164,8 @@ class TestWorker:
         _evaluate(worker, _jobs("a"))
         process = worker._process
         _evaluate(worker, _jobs("b"))
-        assert worker.race(_jobs("a", "b"), 2) == [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5)]
+        race = Race([(0.0, 0.0), (1.0, 1.0)], (0.5, 0.5), "fog")
+        assert worker.race(_jobs("a", "b"), 2) == race
         assert worker._process is process
 
     @pytest.mark.parametrize(
@@ -278,6 +295,101 @@ class TestWorker:
         assert seen.read_text() == "-1"
 
 
+class TestCompile:
+    def test_answers_come_as_they_are_known(self, worker: Worker) -> None:
+        found = list(worker.compile(_jobs("a", "b", "c")))
+        assert [index for index, _ in found] == [2, 1, 0]  # as this fake has them
+        assert [outcome.grid for _, outcome in found] == [(2, 1, 1), (1, 1, 1), (0, 1, 1)]
+        assert all(outcome.binary for _, outcome in found)
+        assert list(worker.compile([])) == []
+
+    @pytest.mark.parametrize("what", ["exit", "hang"])
+    def test_a_job_that_kills_the_worker_costs_itself_alone(
+        self, what: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "_COMPILE_DEADLINE_S", 0.1)
+        found = dict(worker.compile(_jobs("a", f"only:{what}", "b", "c", deadline_s=0.5)))
+        statuses = [str(found[index].status) for index in range(4)]
+        assert statuses == ["ok", "timeout" if what == "hang" else "crashed", "ok", "ok"]
+
+    def test_what_it_refuses_is_raised(self, worker: Worker) -> None:
+        with pytest.raises(KernelError, match="refused"):
+            list(worker.compile(_jobs("a", "only:refuse")))
+        assert len(list(worker.compile(_jobs("a", "b")))) == 2
+
+    def test_answers_nobody_waited_for_are_not_taken_for_the_next(self, worker: Worker) -> None:
+        compiled = worker.compile(_jobs("a", "b", "c"))
+        next(compiled)
+        compiled.close()  # type: ignore[attr-defined]
+        (outcome,) = _evaluate(worker, [_job("x", 7)])
+        assert outcome.time_us == 7.0
+
+
+class TestCompileAhead:
+    def test_nobody_waits_and_nothing_is_answered(self, worker: Worker) -> None:
+        _evaluate(worker, _jobs("a"))
+        began = time.monotonic()
+        worker.compile_ahead(_jobs("prepare:nap", "b"))
+        worker.compile_ahead([])
+        assert time.monotonic() - began < 0.5
+        outcomes = _evaluate(worker, _jobs("x", "y"))
+        assert [outcome.time_us for outcome in outcomes] == [0.0, 1.0]
+
+    @pytest.mark.parametrize("what", ["exit", "abort", "raise", "refuse"])
+    def test_what_becomes_of_it_is_told_with_the_job_itself(
+        self, what: str, worker: Worker
+    ) -> None:
+        jobs = _jobs("a", f"prepare:{what}", "b")
+        worker.compile_ahead(jobs)
+        worker.compile_ahead(jobs)  # of a worker that may be dead by now
+        if what == "refuse":
+            with pytest.raises(KernelError, match="refused"):
+                _evaluate(worker, jobs)
+            return
+        expected = {"raise": "ok"}.get(what, "crashed")
+        assert _summary(_evaluate(worker, jobs)) == ["ok", expected, "ok"]
+
+    def test_requests_longer_than_a_pipe_while_answers_are_unread(self, worker: Worker) -> None:
+        """Neither end may wait for the other to read."""
+        jobs = _jobs(*["a" * 200] * 2000)
+        outcomes = worker.evaluate(jobs)
+        next(outcomes)
+        worker.compile_ahead(jobs)
+        assert sum(1 for _ in outcomes) == len(jobs) - 1
+
+
+class TestStart:
+    def test_it_does_not_wait(self, fake: None) -> None:
+        with Worker("compile", "rtx4090") as worker:
+            assert worker.import_s == 0.0
+            worker.start()
+            process = worker._process
+            worker.start()
+            assert worker._process is process
+            assert not worker._ready
+            _evaluate(worker, _jobs("a"))
+            assert worker._process is process
+            assert worker.import_s > 0
+
+    def test_what_it_refuses_is_told_with_the_first_request(self, fake: None) -> None:
+        with Worker("compile", "rtx9999") as worker:
+            worker.start()
+            time.sleep(1)  # it has ended by now, most likely
+            with pytest.raises(UnknownDeviceError, match="rtx9999"):
+                list(worker.compile(_jobs("a")))
+
+    def test_its_children_end_with_it(self, worker: Worker, tmp_path: Path) -> None:
+        pid_file = tmp_path / "pid"
+        _evaluate(worker, _jobs(f"spawn={pid_file}"))
+        worker.close()
+        until = time.monotonic() + 20
+        status = Path(f"/proc/{pid_file.read_text()}/stat")
+        with suppress(FileNotFoundError):
+            while status.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                assert time.monotonic() < until
+                time.sleep(0.05)
+
+
 class TestEstimatePool:
     @pytest.fixture
     def estimates(self, fake: None) -> Iterator[EstimatePool]:
@@ -329,6 +441,11 @@ class TestEstimatePool:
             _evaluate(estimates, _jobs("compile:refuse,interpret:hang", "a"))
         assert time.monotonic() - began < 20
         assert _summary(_evaluate(estimates, _jobs("a", "b"))) == ["ok", "ok"]
+
+    def test_only_the_compiler_compiles(self, estimates: EstimatePool) -> None:
+        estimates.compile_ahead(_jobs("a", "b"))
+        assert sorted(index for index, _ in estimates.compile(_jobs("a", "b"))) == [0, 1]
+        assert estimates._interpreter._process is None
 
     def test_close_ends_both(self, estimates: EstimatePool) -> None:
         _evaluate(estimates, _jobs("a"))

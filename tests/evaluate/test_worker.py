@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tunekit.core.config import Config
 from tunekit.core.evaluation import Status
 from tunekit.errors import KernelError, UnknownDeviceError
 from tunekit.evaluate import worker
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 
 
 def _job(kernel: str) -> Job:
@@ -44,10 +44,16 @@ class Evaluator:
             raise self._on[job.kernel]
         return Outcome(Status.OK, time_us=float(len(job.kernel)))
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        for index, job in reversed(list(enumerate(jobs))):
+            if job.kernel in self._on:
+                raise self._on[job.kernel]
+            yield index, Outcome(Status.OK, grid=(len(job.kernel), 1, 1))
+
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
         if "race" in self._on:
             raise self._on["race"]
-        return [(float(len(job.kernel)),) * rounds for job in jobs] + [(0.5,) * rounds]
+        return Race([(float(len(job.kernel)),) * rounds for job in jobs], (0.5,) * rounds, "fog")
 
 
 def _serve(evaluator: Evaluator, *requests: str) -> list[dict[str, Any]]:
@@ -79,9 +85,30 @@ def test_requests_are_answered_until_there_are_none() -> None:
     assert [message["type"] for message in sent].count("end") == 3
 
 
-def test_a_race_is_answered_with_samples_a_copy_last() -> None:
+def test_a_race_is_answered_with_samples() -> None:
     (answer,) = _serve(Evaluator(), _request("a", "bb", task="race", rounds=3))
-    assert answer == {"type": "samples", "samples_us": [[1.0] * 3, [2.0] * 3, [0.5] * 3]}
+    assert answer == {
+        "type": "samples",
+        "samples_us": [[1.0] * 3, [2.0] * 3],
+        "copy_us": [0.5] * 3,
+        "disturbance": "fog",
+    }
+
+
+def test_what_is_compiled_is_answered_as_it_is_known() -> None:
+    sent = _serve(Evaluator(), _request("a", "bb", task="compile"))
+    assert [(m["type"], m.get("index")) for m in sent] == [("done", 1), ("done", 0), ("end", None)]
+    assert [m["outcome"]["grid"][0] for m in sent[:2]] == [2, 1]
+
+
+def test_compiling_ahead_is_not_answered_whatever_becomes_of_it() -> None:
+    evaluator = Evaluator()
+    assert _serve(evaluator, _request("a", "bb", task="compile_ahead")) == []
+    assert evaluator.prepared == [["a", "bb"]]
+    for failure in (ValueError("bad plan"), KernelError("no such scalar")):
+        ahead, compiled = _request("a", task="compile_ahead"), _request(task="compile")
+        sent = _serve(Evaluator(prepare=failure), ahead, compiled)
+        assert [message["type"] for message in sent] == ["end"]
 
 
 def test_a_job_that_fails_is_an_error_and_the_next_goes_on() -> None:
@@ -152,17 +179,17 @@ def _run_main(target: str, mode: str = "compile") -> tuple[int, list[dict[str, A
 def test_main_says_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def make(mode: str, target: str) -> Evaluator:
+    def make(mode: str, target: str) -> tuple[Evaluator, float]:
         made.append((mode, target))
-        return Evaluator()
+        return Evaluator(), 1.5
 
     monkeypatch.setattr(worker, "make_evaluator", make)
-    assert _run_main("rtx4090") == (0, [{"type": "ready"}])
+    assert _run_main("rtx4090") == (0, [{"type": "ready", "import_s": 1.5}])
     assert made == [("compile", "rtx4090")]
 
 
 def test_main_refuses_what_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(mode: str, target: str) -> Evaluator:
+    def make(mode: str, target: str) -> tuple[Evaluator, float]:
         raise UnknownDeviceError(f"no GPU named {target!r}")
 
     monkeypatch.setattr(worker, "make_evaluator", make)
@@ -190,4 +217,6 @@ def test_a_gpu_that_is_not_in_this_machine() -> None:
 )
 def test_the_evaluator_of_a_mode(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_active", None)  # what the compiler's sets is undone
-    assert type(worker.make_evaluator(mode, "RTX 4090")).__name__ == kind
+    evaluator, import_s = worker.make_evaluator(mode, "RTX 4090")
+    assert type(evaluator).__name__ == kind
+    assert import_s >= 0

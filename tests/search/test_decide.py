@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.core.config import Config
-from tunekit.search.decide import Finalist, beats, decide, paired_gain, rank_estimates, simplicity
+from tunekit.core.evaluation import Binary
+from tunekit.search.decide import (
+    TIE_BAND,
+    Finalist,
+    beats,
+    decide,
+    fastest_of,
+    gap,
+    in_order,
+    paired_gain,
+    rank_estimates,
+    resources,
+    simplicity,
+)
 
 DEFAULT = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
 FLAT = Config(BLOCK_SIZE=512, VEC=4, num_warps=2, num_stages=1)
@@ -98,12 +111,25 @@ class TestDecide:
         assert verdict.reason.startswith("beat the default by 11.")
         assert "tied" not in verdict.reason
 
-    @pytest.mark.parametrize("gain", [0.0, 0.001, -0.05])
+    @pytest.mark.parametrize("gain", [0.0, 0.001, -0.05, TIE_BAND - 1e-4])
     def test_the_default_unless_it_is_beaten(self, gain: float) -> None:
         finalists = [_finalist(FLAT, 100.0 * (1 - gain)), _finalist(DEFAULT, 100.0)]
         verdict = decide(finalists, DEFAULT)
         assert (verdict.winner, verdict.default, verdict.speedup) == (1, 1, 1.0)
-        assert verdict.reason == "the default: none beat it by more than the noise"
+        limit = "0.8%" if gain > 0.002 else "the noise"
+        assert verdict.reason == f"the default: none beat it by more than {limit}"
+
+    def test_a_gain_just_beyond_the_band_wins(self) -> None:
+        default = Finalist(DEFAULT, (100.0 * (1 + TIE_BAND + 1e-4),) * 21)
+        verdict = decide([default, _finalist(FLAT, 100.0)], DEFAULT)
+        assert verdict.winner == 1
+        assert verdict.speedup == pytest.approx(1 + TIE_BAND + 1e-4)
+
+    def test_the_default_wins_however_much_others_are_preferred(self) -> None:
+        finalists = [_finalist(FLAT, 100.0), _finalist(DEFAULT, 100.5)]
+        verdict = decide(finalists, DEFAULT, {FLAT: 9.0})
+        assert verdict.winner == 1
+        assert verdict.tied == (1, 0)
 
     def test_the_default_where_the_noise_is_larger_than_the_gain(self) -> None:
         finalists = [_finalist(DEFAULT, 100.0, 0.05), _finalist(FLAT, 99.0, 0.05)]
@@ -139,19 +165,51 @@ class TestDecide:
         assert (verdict.winner, verdict.default, verdict.speedup) == (0, 0, 1.0)
 
     def test_who_ties_with_the_fastest_must_beat_the_default_too(self) -> None:
-        """A noisy, simpler one is not beaten by the fastest, nor does it beat the default."""
-        noisy = tuple(100.0 + 30.0 * ((i % 3) - 1) for i in range(21))
+        """A noisy, simpler one is as fast as the fastest but does not beat the default clearly."""
+        noisy = tuple(99.5 + 30.0 * ((i % 3) - 1) for i in range(21))
         finalists = [
             Finalist(FLAT, noisy),
             _finalist(WIDER, 99.0),
             _finalist(DEFAULT, 101.0),
         ]
-        assert not beats(noisy, finalists[1].samples_us)
+        assert gap(finalists[0], finalists[1])[0] < TIE_BAND < gap(finalists[2], finalists[1])[0]
         assert not beats(finalists[2].samples_us, noisy)
         assert simplicity(FLAT) < simplicity(WIDER)
         verdict = decide(finalists, DEFAULT)
         assert finalists[verdict.winner].config == WIDER
+        assert verdict.tied == (1,)
         assert "tied" not in verdict.reason
+
+    def test_the_band_is_measured_from_the_fastest(self) -> None:
+        finalists = [
+            _finalist(DEFAULT, 110.0),
+            _finalist(WIDER, 100.0),
+            Finalist(FLAT, (100.0 * (1 + TIE_BAND) - 1e-6,) * 21),
+            Finalist(LOOP, (100.0 * (1 + TIE_BAND) + 1e-3,) * 21),
+        ]
+        verdict = decide(finalists, DEFAULT, {LOOP: 9.0})
+        assert verdict.tied == (2, 1)
+
+    def test_among_the_tied_the_preferred_wins(self) -> None:
+        finalists = [_finalist(DEFAULT, 110.0), _finalist(FLAT, 100.0), _finalist(WIDER, 100.5)]
+        assert decide(finalists, DEFAULT).winner == 1
+        assert decide(finalists, DEFAULT, {WIDER: 1.0}).winner == 2
+        assert decide(finalists, DEFAULT, {WIDER: 1.0, FLAT: 1.0}).winner == 1
+
+    def test_preference_breaks_ties_only(self) -> None:
+        finalists = [_finalist(DEFAULT, 110.0), _finalist(FLAT, 100.0), _finalist(WIDER, 101.0)]
+        assert decide(finalists, DEFAULT, {WIDER: 1.0}).winner == 1
+
+    def test_drift_between_rounds_does_not_count(self) -> None:
+        """The rounds double in time; the medians alone would be a matter of luck."""
+        drift = [1.0 + i / 20 for i in range(21)]
+        finalists = [
+            Finalist(DEFAULT, tuple(102.0 * d for d in drift)),
+            Finalist(FLAT, tuple(100.0 * d for d in drift)),
+        ]
+        verdict = decide(finalists, DEFAULT)
+        assert verdict.winner == 1
+        assert verdict.reason == "beat the default by 2.0% ± 0.0%"
 
     @given(st.lists(st.floats(90.0, 110.0), min_size=15, max_size=15))
     def test_a_winner_other_than_the_default_beat_it(self, times: list[float]) -> None:
@@ -160,11 +218,58 @@ class TestDecide:
             for i, config in enumerate((DEFAULT, FLAT, WIDER))
         ]
         verdict = decide(finalists, DEFAULT)
+        assert verdict.tied[0] == verdict.winner
         winner = finalists[verdict.winner]
         if verdict.winner != 0:
             assert beats(finalists[0].samples_us, winner.samples_us)
             assert verdict.speedup is not None
             assert verdict.speedup > 1.002
+            assert gap(winner, fastest_of(finalists))[0] <= TIE_BAND
+
+
+def _binary(registers: int, spill_bytes: int = 0, shared_bytes: int = 0) -> Binary:
+    return Binary("0" * 16, registers, spill_bytes, shared_bytes, 16, 16)
+
+
+class TestOrder:
+    def test_default_preference_resources_simplicity(self) -> None:
+        simple = Config(BLOCK_SIZE=128, VEC=4, num_warps=1, num_stages=1)
+        ordered = [
+            Finalist(DEFAULT, (), _binary(255)),
+            Finalist(LOOP, (), _binary(64, shared_bytes=4096)),
+            Finalist(FLAT, (), _binary(32)),
+            Finalist(WIDER, (), _binary(32)),
+            Finalist(simple, (), _binary(16, shared_bytes=1024)),
+        ]
+        for order in itertools.permutations(range(5)):
+            shuffled = [ordered[place] for place in order]
+            places = in_order(shuffled, DEFAULT, {LOOP: 1.0})
+            assert [shuffled[place] for place in places] == ordered
+
+    def test_what_was_measured_does_not_count(self) -> None:
+        slow = [_finalist(FLAT, 9.0), _finalist(WIDER, 1.0)]
+        fast = [_finalist(FLAT, 1.0), _finalist(WIDER, 9.0)]
+        assert in_order(slow, DEFAULT) == in_order(fast, DEFAULT) == [0, 1]
+
+    def test_an_unnamed_configuration_is_preferred_least(self) -> None:
+        assert in_order([Finalist(FLAT, ()), Finalist(WIDER, ())], DEFAULT, {WIDER: -1.0}) == [1, 0]
+
+
+class TestResources:
+    def test_spills_then_shared_memory_then_registers_of_a_block(self) -> None:
+        ordered = [
+            resources(FLAT, _binary(64)),
+            resources(WIDER, _binary(24)),
+            resources(FLAT, _binary(16, shared_bytes=1)),
+            resources(FLAT, _binary(16, spill_bytes=1)),
+            resources(FLAT, None),
+        ]
+        assert sorted(ordered) == ordered
+        assert ordered[0] == (0, 0, 64 * 2 * 32)
+
+    def test_registers_are_handed_out_in_eights(self) -> None:
+        assert resources(FLAT, _binary(25)) == resources(FLAT, _binary(32))
+        assert resources(FLAT, _binary(33)) > resources(FLAT, _binary(32))
 
 
 class TestRankEstimates:

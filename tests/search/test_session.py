@@ -13,6 +13,8 @@ from tunekit.errors import NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
 from tunekit.kernels.library import KERNELS
+from tunekit.search.landscape import Landscape, Point
+from tunekit.search.leaders import Leaders
 from tunekit.search.session import Progress, Session, Task
 from tunekit.store.database import Store
 
@@ -130,20 +132,110 @@ def test_failures_are_known_where_something_passed(start: Start, gpu_host: MakeH
     assert start(some, day=2).known() == {}
 
 
-def test_the_fastest_six_and_the_default_race(start: Start, gpu_host: MakeHost) -> None:
-    host = gpu_host(time_us)
-    result = conclude(start(host), [DEFAULT, *OTHERS])
-    assert len(host.pool.raced) == 7
-    assert host.pool.raced[:6] == sorted(OTHERS, key=time_us)[:6]
-    assert host.pool.raced[6] == DEFAULT
-    assert result.winner.config == min(OTHERS, key=time_us)
+def close_to(fastest: Config) -> Callable[[Config], float]:
+    """The fastest, two 1 % and 5 % behind it, the default 20 % and all others 50 %."""
+    behind = dict(zip(OTHERS, (1.5, 1.01, 1.05, 1.5, 1.5, 1.5, 1.5, 1.5), strict=True))
+    behind |= {fastest: 1.0, DEFAULT: 1.2}
+    return lambda config: 10.0 * behind[config]
+
+
+def test_who_may_be_the_fastest_races_with_the_default(start: Start, gpu_host: MakeHost) -> None:
+    host = gpu_host(close_to(OTHERS[0]))
+    session = start(host)
+    found = found_by(session, [DEFAULT, *OTHERS])
+    result = session.conclude(found, known=0, space_size=len(found) + 1, began=0.0)
+    assert host.pool.raced == [OTHERS[0], OTHERS[1], DEFAULT]
+    assert result.winner.config == OTHERS[0]
+    assert result.default is not None
+    assert "beat the default by 20.0%" in result.decision.reason
+    assert result.decision.reason.endswith("settled after 12 rounds")
+
+
+def test_of_a_complete_space_all_within_a_tenth_are_measured_side_by_side(
+    start: Start, gpu_host: MakeHost
+) -> None:
+    host = gpu_host(close_to(OTHERS[0]))
+    conclude(start(host), [DEFAULT, *OTHERS])
+    assert set(host.pool.raced) == {*OTHERS[:3], DEFAULT}
 
 
 def test_a_default_among_the_fastest_races_once(start: Start, gpu_host: MakeHost) -> None:
     host = gpu_host(lambda config: 0.5 if config == DEFAULT else time_us(config))
     conclude(start(host), [DEFAULT, *OTHERS])
-    assert len(host.pool.raced) == 6
     assert host.pool.raced.count(DEFAULT) == 1
+
+
+def test_a_tie_goes_to_what_serves_the_neighbours(start: Start, gpu_host: MakeHost) -> None:
+    one, other = OTHERS[0], OTHERS[1]
+    host = gpu_host(lambda config: {one: 10.0, other: 10.03}.get(config, 20.0))
+    session = start(host)
+    points = (Point(one, Status.OK, 12.0), Point(other, Status.OK, 10.0))
+    neighbour = Landscape(replace(session.problem, dims=(("n", 2**14),)), points)
+    found = found_by(session, [DEFAULT, *OTHERS])
+
+    def winner(landscapes: list[Landscape]) -> Config:
+        result = session.conclude(
+            found, known=0, space_size=len(found), began=0.0, landscapes=landscapes
+        )
+        return result.winner.config
+
+    assert winner([neighbour]) == other
+    assert winner([replace(neighbour, points=points[:1])]) == one
+
+
+def test_the_same_binary_and_grid_is_measured_once(
+    start: Start, gpu_host: MakeHost, store: Store
+) -> None:
+    host = gpu_host(time_us)
+    same = OTHERS[:3]
+    of_each = host.pool.binaries
+    host.pool.binaries = lambda config: of_each(same[0] if config in same else config)
+    session = start(host)
+    # One grid: the problem is smaller than any of their blocks.
+    session = replace(session, _leaders=Leaders(lambda config: (1, 1, 1)))
+    rows = {row.config: row for row in session.evaluate([DEFAULT, *OTHERS])}
+    assert host.pool.configs == [DEFAULT, same[0], *OTHERS[3:]]
+    assert {rows[config].time_us for config in same} == {time_us(same[0])}
+    assert all(rows[config].verified for config in same)
+    assert str(same[0]) in rows[same[1]].reason
+    assert len(store.evaluations(session.problem)) == 9
+    assert session._leaders.saved == 2
+
+
+def test_what_does_not_compile_is_not_measured(start: Start, gpu_host: MakeHost) -> None:
+    host = gpu_host(time_us)
+    of_each = host.pool.binaries
+    failed = Outcome(Status.COMPILE_ERROR, reason="ptxas died")
+    host.pool.binaries = lambda config: failed if config == OTHERS[0] else of_each(config)
+    rows = {row.config: row for row in start(host).evaluate([DEFAULT, *OTHERS])}
+    assert OTHERS[0] not in host.pool.configs
+    assert (rows[OTHERS[0]].status, rows[OTHERS[0]].reason) == (Status.COMPILE_ERROR, "ptxas died")
+
+
+def test_what_is_hopeless_beside_the_best_is_given_up_early(
+    start: Start, gpu_host: MakeHost
+) -> None:
+    host = gpu_host(time_us)
+    list(start(host).evaluate(OTHERS[:1], best_us=4.0))
+    (job,) = host.pool.jobs
+    assert job.hopeless_us == 6.0
+
+
+def test_the_next_ones_compile_while_these_are_measured(start: Start, gpu_host: MakeHost) -> None:
+    host = gpu_host(time_us)
+    list(start(host).evaluate(OTHERS[:1], ahead=OTHERS[1:3]))
+    assert host.pool.ahead == OTHERS[1:3]
+
+
+def test_a_disturbed_race_says_so(start: Start, gpu_host: MakeHost, store: Store) -> None:
+    host = gpu_host(time_us)
+    undisturbed = host.pool.race
+    host.pool.race = lambda jobs, rounds: replace(
+        undisturbed(jobs, rounds), disturbance="clocks throttled: power cap"
+    )
+    result = conclude(start(host), [DEFAULT, *OTHERS])
+    assert result.winner.disturbance == "clocks throttled: power cap"
+    assert {row.disturbance for row in store.evaluations()} == {"", "clocks throttled: power cap"}
 
 
 def test_what_was_not_verified_does_not_race(start: Start, gpu_host: MakeHost) -> None:

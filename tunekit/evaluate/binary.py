@@ -1,4 +1,4 @@
-"""Read what the compiler made: the cubin's resources, and the path a full block takes in PTX.
+"""Read the path that a full block takes in PTX.
 
 PTX, not machine code, gives the instruction mix: ptxas keeps the arithmetic of straight-line
 kernels one to one, labels survive, and disassembling takes twenty times as long as compiling.
@@ -7,17 +7,8 @@ kernels one to one, labels survive, and disassembling takes twenty times as long
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import triton
-
-from tunekit.errors import WorkerError
-
-_RESOURCE = re.compile(r"\b(REG|STACK|SHARED|LOCAL):(\d+)")
 _LABEL = re.compile(r"^\s*(\$\w+):")
 _INSTRUCTION = re.compile(
     r"^\s*(?P<guard>@!?%p\d+\s+)?(?P<opcode>[a-z]\w*(?:\.[\w:]+)*)(?P<operands>[^;]*);"
@@ -28,45 +19,6 @@ _EXPANSIONS = {"div.full": 8, "div.rn": 20, "sqrt.rn": 15, "rcp.rn": 12, "rem": 
 """Machine instructions of what PTX writes as one (read in sm_89 and sm_90 machine code)."""
 _SPECIAL = frozenset({"ex2", "lg2", "rsqrt", "rcp", "sqrt", "sin", "cos", "tanh", "div"})
 """Opcodes that take one pass of the special-function unit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a thread and a block of the kernel need.
-
-    Attributes:
-        local_bytes: stack and local memory a thread: spills, for kernels without local arrays.
-    """
-
-    registers: int
-    shared_bytes: int
-    local_bytes: int
-
-
-@cache
-def _cuobjdump() -> str:
-    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not path.exists():
-        raise WorkerError(f"{path} is missing: this Triton carries no cuobjdump; reinstall triton")
-    return str(path)
-
-
-def read_resources(cubin: bytes) -> Resources:
-    """Registers, shared and local memory of a cubin."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = subprocess.run(
-            [_cuobjdump(), "-res-usage", file.name], capture_output=True, text=True, check=False
-        )
-    found = {key: int(value) for key, value in _RESOURCE.findall(done.stdout)}
-    if done.returncode or "REG" not in found:
-        raise WorkerError(f"cuobjdump cannot read the cubin: {done.stderr.strip()[:200]}")
-    return Resources(
-        registers=found["REG"],
-        shared_bytes=found["SHARED"],
-        local_bytes=found["STACK"] + found["LOCAL"],
-    )
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from triton.runtime.jit import JITCallable
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary
-from tunekit.evaluate.binary import Resources, read_resources
+from tunekit.evaluate.cubin import code_hash, read_resources
 from tunekit.kernels.plan import Launch, TensorMeta
 
 _GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.:\w]*)\.(?P<type>[bfsu]\d+)")
@@ -98,8 +97,7 @@ def compile_launch(launch: Launch, config: Config, scalars: Mapping[str, float])
     """
     kernel = _warmup(launch, config, scalars)
     kernel = kernel.result() if hasattr(kernel, "result") else kernel
-    resources = read_resources(kernel.asm["cubin"])
-    return Compiled(kernel, _binary(kernel, resources))
+    return Compiled(kernel, _binary(kernel))
 
 
 def compile_ahead(
@@ -149,13 +147,15 @@ def _warmup(launch: Launch, config: Config, scalars: Mapping[str, float]) -> Any
     return launch.function.warmup(**arguments, grid=launch.grid(config))
 
 
-def _binary(kernel: Any, resources: Resources) -> Binary:
-    ptx = kernel.asm["ptx"]
+def _binary(kernel: Any) -> Binary:
+    cubin, ptx = kernel.asm["cubin"], kernel.asm["ptx"]
+    num_warps, shared_bytes = int(kernel.metadata.num_warps), int(kernel.metadata.shared)
+    resources = read_resources(cubin)
     return Binary(
-        hash=hashlib.sha256(kernel.asm["cubin"]).hexdigest()[:16],
+        hash=code_hash(cubin, num_warps, shared_bytes),
         registers=resources.registers,
         spill_bytes=resources.local_bytes,
-        shared_bytes=max(resources.shared_bytes, int(kernel.metadata.shared)),
+        shared_bytes=max(resources.shared_bytes, shared_bytes),
         load_bytes=_widest_access(ptx, "ld"),
         store_bytes=_widest_access(ptx, "st"),
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary, Status
 from tunekit.errors import TunekitError
 from tunekit.evaluate.binary import BlockPath, full_block_path, parse_ptx
-from tunekit.evaluate.compile import compile_ahead, compile_for, compile_launch
+from tunekit.evaluate.compile import compile_for, compile_launch
+from tunekit.evaluate.compilers import Compilers, Key, binary_key
 from tunekit.evaluate.estimate import Work, estimate_us
 from tunekit.evaluate.job import Job, Outcome
-from tunekit.evaluate.limits import unfit_reason
 from tunekit.evaluate.text import one_line
 from tunekit.kernels.kernel import Kernel
-from tunekit.kernels.plan import Launch, alignment_class
+from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 
 
@@ -25,50 +26,44 @@ class CompileOnlyEvaluator:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._known: dict[object, tuple[Binary, BlockPath] | Outcome] = {}
+        self._known: dict[Key, tuple[Binary, BlockPath] | Outcome] = {}
+        self._compilers = Compilers(device, processes=len(os.sched_getaffinity(0)))
         compile_for(device)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Compile ahead, in parallel, what is not compiled yet."""
-        items = []
-        for job in jobs:
-            kernel = find_kernel(job.kernel)
-            launch = kernel.launch_for(job.shape, job.dtype, self._device)
-            if _binary_key(job, launch) not in self._known:
-                items.append((launch, job.config, kernel.scalar_values(job.scalars)))
-        if len(items) > 1:
-            compile_ahead(items, threads=os.cpu_count() or 1)
+        """Begin to compile what is not compiled yet."""
+        self._compilers.submit(jobs)
+
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Compile jobs; yields (index, outcome) as each is known."""
+        return self._compilers.outcomes(jobs)
 
     def evaluate(self, job: Job) -> Outcome:
         """Compile, reject what does not fit, estimate; verifying is the interpreter's part."""
+        compiled = self._compilers.outcome(job)
+        if compiled.status is not Status.OK:
+            return compiled
         kernel = find_kernel(job.kernel)
         launch = kernel.launch_for(job.shape, job.dtype, self._device)
-        key = _binary_key(job, launch)
+        key = binary_key(job, launch)
         if key not in self._known:
-            self._known[key] = _compiled(kernel, launch, job)
+            self._known[key] = _loaded(kernel, launch, job)
         known = self._known[key]
         if isinstance(known, Outcome):
             return known
         binary, path = known
-        if reason := unfit_reason(binary, job.config, self._device):
-            return Outcome(Status.REJECTED, reason=reason, binary=binary)
-        blocks = math.prod(launch.grid(job.config))
         work = Work(
             kernel.bytes_moved(launch),
-            blocks,
+            math.prod(launch.grid(job.config)),
             launch.repeats(job.config),
             launch.run_bytes(job.config),
         )
         time_us = estimate_us(work, binary, path, job.config, self._device)
-        return Outcome(Status.OK, time_us=time_us, binary=binary)
+        return replace(compiled, time_us=time_us)
 
 
-def _binary_key(job: Job, launch: Launch) -> object:
-    """Problems of one class, whatever their size, run one binary."""
-    return (job.kernel, job.dtype, alignment_class(launch), job.config)
-
-
-def _compiled(kernel: Kernel, launch: Launch, job: Job) -> tuple[Binary, BlockPath] | Outcome:
+def _loaded(kernel: Kernel, launch: Launch, job: Job) -> tuple[Binary, BlockPath] | Outcome:
+    """From Triton's cache, where it is now."""
     try:
         compiled = compile_launch(launch, job.config, kernel.scalar_values(job.scalars))
     except TunekitError:

@@ -11,34 +11,45 @@ from tunekit._version import __version__
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Provenance, Source
 from tunekit.errors import WorkerError
-from tunekit.evaluate.job import Job
+from tunekit.evaluate.job import Job, Race
 from tunekit.evaluate.pool import EstimatePool, MeasuringPool, Pool, Worker
 
 ESTIMATE_PROTOCOL = "estimate-1"
 
 
 class Host:
-    """A device, the pool that evaluates for it, and what every evaluation's provenance says."""
+    """A device, the pool that evaluates for it, and what every evaluation's provenance says.
+
+    Attributes:
+        warm: whether jobs are measured with their inputs still in the L2 cache.
+    """
 
     def __init__(
-        self, device: Device, pool: Pool, source: Source, protocol: str, driver: str
+        self,
+        device: Device,
+        pool: Pool,
+        source: Source,
+        protocol: str,
+        driver: str,
+        warm: bool = False,
     ) -> None:
-        self.device, self.pool, self.source = device, pool, source
+        self.device, self.pool, self.source, self.warm = device, pool, source, warm
         self._protocol, self._driver = protocol, driver
 
     @classmethod
-    def on_gpu(cls, index: int) -> Host:
-        """Measure on CUDA GPU `index`.
+    def on_gpu(cls, index: int, warm: bool = False) -> Host:
+        """Measure on CUDA GPU `index`, whose worker starts at once and is not waited for.
 
         Raises:
             UnknownDeviceError: there is no such GPU.
         """
-        from tunekit.evaluate.measure import PROTOCOL
+        from tunekit.evaluate.measure import protocol_name
         from tunekit.gpu import select_gpu
 
         gpu = select_gpu(index)
         pool = Worker(f"device:{index}", gpu.device.slug)
-        return cls(gpu.device, pool, Source.MEASURED, PROTOCOL, gpu.driver)
+        pool.start()
+        return cls(gpu.device, pool, Source.MEASURED, protocol_name(warm), gpu.driver, warm)
 
     @classmethod
     def estimating(cls, device: Device) -> Host:
@@ -56,8 +67,8 @@ class Host:
     ) -> None:
         self.pool.close()
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Interleaved samples of several configurations, and of a plain copy last.
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        """Interleaved samples of several configurations and of a plain copy.
 
         Raises:
             WorkerError: the pool cannot measure, or died of it.

@@ -54,6 +54,8 @@ class Outcome:
         time_us: of one launch: median of the samples, or the estimate.
         max_error: largest error in units of what is allowed.
         disturbance: what disturbed the measurement, empty if nothing did.
+        grid: number of programs on axes 0, 1, 2, where it was compiled. Configurations of a problem
+            with the same grid and the same hash of their binaries are one launch.
     """
 
     status: Status
@@ -64,6 +66,7 @@ class Outcome:
     binary: Binary | None = None
     max_error: float | None = None
     disturbance: str = ""
+    grid: tuple[int, int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -74,6 +77,7 @@ class Outcome:
         """From what `to_json` gave."""
         verified_by = data["verified_by"]
         binary = data["binary"]
+        grid = data["grid"]
         return cls(
             status=Status(data["status"]),
             reason=data["reason"],
@@ -82,5 +86,35 @@ class Outcome:
             samples_us=tuple(data["samples_us"]),
             binary=None if binary is None else Binary(**binary),
             max_error=data["max_error"],
+            disturbance=data["disturbance"],
+            grid=None if grid is None else (grid[0], grid[1], grid[2]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Several configurations of a problem, measured side by side.
+
+    Attributes:
+        samples_us: of one launch, a series for each configuration in the order asked. A round gives
+            each series, and the copy, one sample.
+        copy_us: of `out.copy_(x)`.
+        disturbance: what disturbed the measurement, empty if nothing did.
+    """
+
+    samples_us: list[tuple[float, ...]]
+    copy_us: tuple[float, ...]
+    disturbance: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Race:
+        """From what `to_json` gave."""
+        return cls(
+            samples_us=[tuple(series) for series in data["samples_us"]],
+            copy_us=tuple(data["copy_us"]),
             disturbance=data["disturbance"],
         )

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
 from tunekit.errors import DeviceMemoryError, TunekitError
-from tunekit.evaluate.compile import Compiled, compile_ahead, compile_launch, ordered_arguments
-from tunekit.evaluate.job import Job, Outcome
-from tunekit.evaluate.limits import unfit_reason
-from tunekit.evaluate.measure import (
-    Rotation,
-    Timer,
-    interleaved_us,
-    median_us,
-    rotation_of,
-)
+from tunekit.evaluate.compile import Compiled, compile_launch, ordered_arguments
+from tunekit.evaluate.compilers import Compilers, binary_key
+from tunekit.evaluate.job import Job, Outcome, Race
+from tunekit.evaluate.judge import Judge
+from tunekit.evaluate.measure import Rotation, Timer, interleaved, measure, rotation_of
+from tunekit.evaluate.noise import Watch
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.verify import (
     check_inputs,
@@ -31,24 +30,28 @@ from tunekit.evaluate.verify import (
     random_input,
 )
 from tunekit.kernels.kernel import Kernel
-from tunekit.kernels.plan import Launch, alignment_class
+from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 
-_SAMPLE_BUDGET_US = 12_000.0
-_FEWEST_SAMPLES, _MOST_SAMPLES = 5, 15
 _CHECK_ELEMENTS = 2**16
-_SPARE_BYTES = 2**29
+_SPARE_BYTES = 2**30 + 2**28
+"""What computing the reference and comparing with it need besides, a part at a time."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A problem's tensors, made once: inputs, output, what it should hold, buffers to rotate."""
+    """A problem's tensors, made once: inputs, output, who judges it, buffers to rotate.
+
+    Attributes:
+        racing: timers of the last race, by configuration; None is the copy.
+    """
 
     kernel: Kernel
     launch: Launch
     inputs: tuple[torch.Tensor, ...]
-    expected: torch.Tensor
+    judge: Judge
     rotation: Rotation
+    racing: dict[Config | None, Timer] = field(default_factory=dict)
 
 
 class DeviceEvaluator:
@@ -56,67 +59,83 @@ class DeviceEvaluator:
 
     Args:
         device: the GPU's facts.
+        index: its number.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, index: int = 0) -> None:
         self._device = device
+        self._watch = Watch(index)
         self._workloads: dict[Any, Workload] = {}
         self._compiled: dict[Any, Compiled] = {}
+        # A core is left for this process, which measures while others compile.
+        self._compilers = Compilers(device, processes=len(os.sched_getaffinity(0)) - 1)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Compile ahead, in parallel, what is not compiled yet."""
-        items = []
-        for job in jobs:
-            kernel = find_kernel(job.kernel)
-            launch = kernel.launch_for(job.shape, job.dtype, self._device)
-            items.append((launch, job.config, kernel.scalar_values(job.scalars)))
-        if len(items) > 1:
-            compile_ahead(items, threads=os.cpu_count() or 1)
+        """Begin to compile, in other processes, what is not compiled yet."""
+        self._compilers.submit(jobs)
+
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Compile jobs of one problem; yields (index, outcome) as each is known.
+
+        Its tensors are made meanwhile.
+        """
+        self._compilers.submit(jobs)
+        try:
+            self._workload(jobs[0])
+        except TunekitError:
+            raise
+        except Exception:
+            pass  # it fails again, and is told, where a job is evaluated
+        yield from self._compilers.outcomes(jobs)
 
     def evaluate(self, job: Job) -> Outcome:
         """Compile, reject what does not fit, verify, measure."""
         workload = self._workload(job)
+        workload.racing.clear()
+        made = self._compilers.outcome(job)
+        if made.status is not Status.OK:
+            return made
         try:
-            compiled = self._compile(workload, job)
+            compiled = self._load(workload, job)
         except TunekitError:
             raise
         except Exception as failure:
             return Outcome(Status.COMPILE_ERROR, reason=one_line(failure))
-        if reason := unfit_reason(compiled.binary, job.config, self._device):
-            return Outcome(Status.REJECTED, reason=reason, binary=compiled.binary)
         error, where = self._verify(workload, compiled, job)
         if error > 1.0:
-            return Outcome(
-                Status.WRONG,
-                reason=describe_error(error, where),
-                binary=compiled.binary,
-                max_error=error,
-            )
-        samples = self._timer(workload, compiled, job).samples_us(
-            _SAMPLE_BUDGET_US, _FEWEST_SAMPLES, _MOST_SAMPLES
-        )
-        return Outcome(
-            Status.OK,
+            reason = describe_error(error, where)
+            return replace(made, status=Status.WRONG, reason=reason, max_error=error)
+        timer = self._timer(workload, compiled, job)
+        measured = measure(timer, self._watch, job.hopeless_us)
+        return replace(
+            made,
             verified_by=VerifiedBy.DEVICE,
-            time_us=median_us(samples),
-            samples_us=samples,
-            binary=compiled.binary,
+            time_us=float(statistics.median(measured.samples_us)),
+            samples_us=measured.samples_us,
             max_error=error,
+            disturbance=measured.disturbance,
         )
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Interleaved samples of several configurations of a problem, and of a plain copy last."""
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        """Interleaved samples of several configurations of a problem, and of a plain copy.
+
+        Asked again, a configuration that was in the last race is ready.
+        """
         workload = self._workload(jobs[0])
-        timers = [self._timer(workload, self._compile(workload, job), job) for job in jobs]
-        rotation = workload.rotation
-
-        def copy(index: int) -> None:
-            rotation.outputs[index].copy_(rotation.inputs[index][0])
-
-        return interleaved_us([*timers, Timer(copy, rotation)], rounds)
+        before = dict(workload.racing)
+        workload.racing.clear()
+        for job in jobs:
+            timer = before.get(job.config)
+            workload.racing[job.config] = timer or self._timer(
+                workload, self._load(workload, job), job
+            )
+        copy = workload.racing[None] = before.get(None) or _copy_timer(workload.rotation)
+        timers = [workload.racing[job.config] for job in jobs]
+        samples, disturbance = interleaved([*timers, copy], rounds, self._watch)
+        return Race(samples[:-1], samples[-1], disturbance)
 
     def _workload(self, job: Job) -> Workload:
-        key = (job.kernel, job.shape, job.dtype, job.seed, tuple(job.scalars.items()))
+        key = (job.kernel, job.shape, job.dtype, job.seed, tuple(job.scalars.items()), job.warm)
         if key not in self._workloads:
             self._workloads.clear()  # one problem's tensors at a time
             self._workloads[key] = self._make_workload(job)
@@ -125,7 +144,7 @@ class DeviceEvaluator:
     def _make_workload(self, job: Job) -> Workload:
         kernel = find_kernel(job.kernel)
         launch = kernel.launch_for(job.shape, job.dtype, self._device)
-        self._refuse_too_big(kernel, launch, job)
+        spare_bytes = self._refuse_too_big(kernel, launch, job)
         inputs = tuple(
             random_input(meta.shape, meta.dtype, job.seed + index, "cuda")
             for index, meta in enumerate(launch.inputs)
@@ -135,28 +154,39 @@ class DeviceEvaluator:
         )
         scalars = kernel.scalar_values(job.scalars)
         expected = expected_output(kernel, inputs, scalars)
-        rotation = rotation_of(inputs, output, self._device.l2_bytes)
-        return Workload(kernel, launch, inputs, expected, rotation)
+        judge = Judge(expected, job.dtype, keep=output.nbytes <= spare_bytes)
+        judge.rehearse()
+        rotation = rotation_of(inputs, output, self._device.l2_bytes, job.warm)
+        return Workload(kernel, launch, inputs, judge, rotation)
 
-    def _refuse_too_big(self, kernel: Kernel, launch: Launch, job: Job) -> None:
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info()
+    def _refuse_too_big(self, kernel: Kernel, launch: Launch, job: Job) -> int:
+        """Bytes of the GPU that the problem leaves free.
+
+        Raises:
+            DeviceMemoryError: it does not fit.
+        """
         outputs = sum(meta.numel for meta in launch.outputs)
         needed = kernel.bytes_moved(launch) + 4 * outputs + _SPARE_BYTES
         needed += min(2 * self._device.l2_bytes, 2**30)
         if not kernel.elementwise:
             needed += 16 * outputs
+        free = _free_bytes()
+        if needed + outputs * launch.outputs[0].itemsize > free:
+            gc.collect()  # the last problem's tensors may be in it
+            free = _free_bytes()
         if needed > free:
             raise DeviceMemoryError(
                 f"{kernel.name} at {','.join(map(str, job.shape))} {job.dtype} needs "
                 f"{needed / 1e9:.1f} GB (inputs, output, reference) and {free / 1e9:.1f} GB of the "
                 "GPU are free: use a smaller --shape"
             )
+        return free - needed
 
-    def _compile(self, workload: Workload, job: Job) -> Compiled:
-        scalars = workload.kernel.scalar_values(job.scalars)
-        key = (job.kernel, job.dtype, alignment_class(workload.launch), job.config)
+    def _load(self, workload: Workload, job: Job) -> Compiled:
+        """From Triton's cache, where the compilers put it."""
+        key = binary_key(job, workload.launch)
         if key not in self._compiled:
+            scalars = workload.kernel.scalar_values(job.scalars)
             self._compiled[key] = compile_launch(workload.launch, job.config, scalars)
         return self._compiled[key]
 
@@ -174,12 +204,10 @@ class DeviceEvaluator:
 
     def _verify(self, workload: Workload, compiled: Compiled, job: Job) -> tuple[float, str]:
         """Largest error, and where: at the problem's size, and at a part block of its class."""
-        error = error_of(
+        error = workload.judge.error_of(
             lambda inputs, output: self._run(compiled, workload.launch, job, inputs, output),
             workload.inputs,
             workload.rotation.outputs[0],
-            workload.expected,
-            job.dtype,
         )
         if error > 1.0:
             return error, "at the size tuned"
@@ -207,3 +235,16 @@ class DeviceEvaluator:
             for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
         return Timer(lambda index: compiled.launch(grid, bound[index]), rotation)
+
+
+def _free_bytes() -> int:
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    return free
+
+
+def _copy_timer(rotation: Rotation) -> Timer:
+    def copy(index: int) -> None:
+        rotation.outputs[index].copy_(rotation.inputs[index][0])
+
+    return Timer(copy, rotation)

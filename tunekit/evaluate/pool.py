@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
 from tempfile import TemporaryFile
@@ -18,9 +20,10 @@ from typing import IO, Any, Protocol, Self, runtime_checkable
 
 from tunekit import errors
 from tunekit.core.evaluation import Status
-from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.job import Job, Outcome, Race
 
 _START_DEADLINE_S = 120.0
+_SEND_DEADLINE_S = 120.0
 _COMPILE_DEADLINE_S = 30.0
 _LAST_WORDS_BYTES = 2000
 
@@ -32,6 +35,20 @@ class Pool(Protocol):
         """Evaluate jobs; yields (index, outcome) as each is done."""
         ...
 
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Only compile jobs; yields (index, outcome) as each is known, in any order.
+
+        An outcome that is ok has a binary and a grid and no time.
+        """
+        ...
+
+    def compile_ahead(self, jobs: Sequence[Job]) -> None:
+        """Begin to compile jobs, after those asked for before, and do not wait.
+
+        A worker that evaluates takes this up when it is through: ask first.
+        """
+        ...
+
     def close(self) -> None:
         """End the workers."""
         ...
@@ -41,8 +58,11 @@ class Pool(Protocol):
 class MeasuringPool(Pool, Protocol):
     """A pool on a GPU that is present: it can also measure configurations side by side."""
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Interleaved samples of several configurations, and of a plain copy last."""
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        """Interleaved samples of several configurations of a problem, and of a plain copy.
+
+        Asked again for the same jobs, it goes on at once.
+        """
         ...
 
 
@@ -60,10 +80,15 @@ class Worker:
     Args:
         mode: `device:INDEX`, `compile` or `interpret` (see `worker.make_evaluator`).
         target: slug of the GPU model that jobs are for.
+
+    Attributes:
+        import_s: seconds the process took to import PyTorch and Triton, 0.0 until it is ready.
     """
 
     def __init__(self, mode: str, target: str) -> None:
         self._mode, self._target = mode, target
+        self.import_s = 0.0
+        self._ready = False
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = -1
         self._answers = -1
@@ -98,7 +123,7 @@ class Worker:
             last = len(jobs) if together else first + 1
             started = False
             try:
-                for message in self._request(jobs[first:last]):
+                for message in self._request("evaluate", jobs[first:last]):
                     if message["type"] == "started":
                         started = True
                     elif message["type"] == "done":
@@ -106,17 +131,50 @@ class Worker:
                         first, started = first + 1, False
             except WorkerDied as death:
                 if started or not together:
-                    # Known to be this job's doing: it was running, or compiling, alone.
+                    # Known to be this job's doing: it was running, or being prepared, alone.
                     yield first, Outcome(death.status, reason=str(death))
                     first += 1
                 else:
-                    together = False  # it died while compiling ahead: find out on which job
+                    together = False  # it died while preparing: find out on which job
             except (GeneratorExit, KeyboardInterrupt):
                 self.close()  # or its answers would be taken for those to the next request
                 raise
 
-    def race(self, jobs: Sequence[Job], rounds: int) -> list[tuple[float, ...]]:
-        """Interleaved samples of several configurations, and of a plain copy last.
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Compile jobs; yields (index, outcome) as each is known, in any order.
+
+        Raises:
+            TunekitError: what the worker refused, or WorkerError when it does not start.
+        """
+        left, together = list(range(len(jobs))), True
+        while left:
+            batch = list(left) if together else left[:1]
+            try:
+                for message in self._request("compile", [jobs[index] for index in batch]):
+                    index = batch[message["index"]]
+                    left.remove(index)
+                    yield index, Outcome.from_json(message["outcome"])
+            except WorkerDied as death:
+                if together:
+                    together = False
+                else:
+                    yield left.pop(0), Outcome(death.status, reason=str(death))
+            except (GeneratorExit, KeyboardInterrupt):
+                self.close()
+                raise
+
+    def compile_ahead(self, jobs: Sequence[Job]) -> None:
+        """Begin to compile jobs and do not wait; a worker that is busy begins when it is through.
+
+        Nothing is said of failures: they show when the job is compiled or evaluated.
+        """
+        if jobs:
+            # A worker that has died starts again with the next request that is answered.
+            with suppress(WorkerDied):
+                self._send({"task": "compile_ahead", "jobs": [job.to_json() for job in jobs]})
+
+    def race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        """Interleaved samples of several configurations of a problem, and of a plain copy.
 
         Raises:
             WorkerError: the worker died.
@@ -127,17 +185,20 @@ class Worker:
             message = self._receive(deadline_s)
         except WorkerDied as death:
             raise errors.WorkerError(f"measuring the finalists: {death}") from death
-        return [tuple(samples) for samples in message["samples_us"]]
+        return Race.from_json(message)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those it started."""
         if self._process is None:
             return
         os.close(self._requests)
         os.close(self._answers)
-        self._process.kill()
+        # Before it is waited for: until then nobody else has its number.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+        self._ready = False
         self._buffer = b""
         if self._stderr is not None:
             self._stderr.close()
@@ -148,8 +209,13 @@ class Worker:
         if process is not None:
             process.kill()
 
-    def _request(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-        self._send({"task": "evaluate", "jobs": [job.to_json() for job in jobs]})
+    def start(self) -> None:
+        """Start the process, if there is none, and do not wait for it."""
+        if self._process is None:
+            self._start()
+
+    def _request(self, task: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+        self._send({"task": task, "jobs": [job.to_json() for job in jobs]})
         compile_s = _COMPILE_DEADLINE_S * len(jobs)
         deadline_s = jobs[0].deadline_s + compile_s
         while True:
@@ -157,7 +223,8 @@ class Worker:
             if message["type"] == "end":
                 return
             yield message
-            deadline_s = max(job.deadline_s for job in jobs)
+            if task == "evaluate":
+                deadline_s = max(job.deadline_s for job in jobs)
 
     def _start(self) -> None:
         self._stderr = TemporaryFile()  # noqa: SIM115 - as long as the process; close() ends both
@@ -179,38 +246,69 @@ class Worker:
         )  # fmt: skip
         os.close(their_in)
         os.close(their_out)
+        os.set_blocking(our_out, False)
         self._requests, self._answers = our_out, our_in
-        try:
-            self._receive(_START_DEADLINE_S)
-        except WorkerDied as death:
-            raise errors.WorkerError(f"the {self._mode} worker does not start: {death}") from death
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        if self._process is None:
-            self._start()
+        """Write a request; a worker that is starting or busy finds it later."""
+        self.start()
         data = (json.dumps(message) + "\n").encode()
-        try:
-            while data:
+        until = time.monotonic() + _SEND_DEADLINE_S
+        while data:
+            try:
                 data = data[os.write(self._requests, data) :]
-        except BrokenPipeError:
-            self._raise_death(Status.CRASHED, "ended before the job was sent")
+            except BlockingIOError:
+                self._await_ready()
+                readable, writable = self._wait(until, [self._requests])
+                if readable:
+                    self._read()  # or both ends might wait for the other to read
+                elif not writable:
+                    reason = f"took no request within {_SEND_DEADLINE_S:g} s: killed"
+                    self._raise_death(Status.TIMEOUT, reason)
+            except BrokenPipeError:
+                self._await_ready()
+                self._raise_death(Status.CRASHED, "ended before the job was sent")
 
     def _receive(self, deadline_s: float) -> dict[str, Any]:
         """The next message; kills the worker when none comes in time."""
+        self._await_ready()
+        return self._next(deadline_s)
+
+    def _await_ready(self) -> None:
+        if self._ready:
+            return
+        try:
+            self.import_s = float(self._next(_START_DEADLINE_S)["import_s"])
+        except WorkerDied as death:
+            raise errors.WorkerError(f"the {self._mode} worker does not start: {death}") from death
+        except errors.TunekitError:
+            self.close()  # it ends after that
+            raise
+        self._ready = True
+
+    def _next(self, deadline_s: float) -> dict[str, Any]:
         until = time.monotonic() + deadline_s
         while b"\n" not in self._buffer:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
+            if not self._wait(until, [])[0]:
                 self._raise_death(Status.TIMEOUT, f"no answer within {deadline_s:g} s: killed")
-            data = os.read(self._answers, 2**16)
-            if not data:
-                self._raise_death(Status.CRASHED, "")
-            self._buffer += data
+            self._read()
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         if message["type"] == "refused":
             raise getattr(errors, message["error"], errors.TunekitError)(message["message"])
         return message
+
+    def _wait(self, until: float, to_write: list[int]) -> tuple[list[int], list[int]]:
+        """Which of the pipes can be read, and written; none when the time is over."""
+        left = max(until - time.monotonic(), 0.0)
+        readable, writable, _ = select.select([self._answers], to_write, [], left)
+        return readable, writable
+
+    def _read(self) -> None:
+        data = os.read(self._answers, 2**16)
+        if not data:
+            self._raise_death(Status.CRASHED, "")
+        self._buffer += data
 
     def _last_words(self) -> str:
         """The last line of what the worker wrote to its standard error."""
@@ -239,6 +337,14 @@ class EstimatePool:
     def __init__(self, target: str) -> None:
         self._compiler = Worker("compile", target)
         self._interpreter = Worker("interpret", target)
+
+    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """What compiling each job gives, as it is known."""
+        return self._compiler.compile(jobs)
+
+    def compile_ahead(self, jobs: Sequence[Job]) -> None:
+        """Begin to compile jobs and do not wait."""
+        self._compiler.compile_ahead(jobs)
 
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """The estimate of each job, verified by the interpreter."""

@@ -146,20 +146,25 @@ class Launch:
     ) -> dict[str, Any]:
         """The keyword arguments of one launch: every slot filled, the configuration added."""
 
-        def fill(slot: Slot) -> Any:
-            match slot:
-                case Input(index):
-                    return inputs[index]
-                case Output(index):
-                    return outputs[index]
-                case Scalar(name):
-                    return float(scalars[name])
-                case Integer(value) | Constant(value):
-                    return value
-                case Group(slots):
-                    return tuple(fill(each) for each in slots)
+        slots = self.arguments.items()
+        return {name: _filled(slot, inputs, outputs, scalars) for name, slot in slots} | dict(config)
 
-        return {name: fill(slot) for name, slot in self.arguments.items()} | dict(config)
+
+def _filled(
+    slot: Slot, inputs: Sequence[Any], outputs: Sequence[Any], scalars: Mapping[str, float]
+) -> Any:
+    """What a slot stands for; no closure, whose cycle would keep tensors until it is collected."""
+    match slot:
+        case Input(index):
+            return inputs[index]
+        case Output(index):
+            return outputs[index]
+        case Scalar(name):
+            return float(scalars[name])
+        case Integer(value) | Constant(value):
+            return value
+        case Group(slots):
+            return tuple(_filled(each, inputs, outputs, scalars) for each in slots)
 
 
 Plan = Callable[[Sequence[TensorMeta], Device], Launch]

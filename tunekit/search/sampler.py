@@ -2,74 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import warnings
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import TrialState
 
 from tunekit.core.config import Config
-from tunekit.core.evaluation import Evaluation, Status
-from tunekit.core.space import Axis, Space
 
 
 class Sampler:
-    """Asks Optuna's TPE for configurations that are valid and not yet evaluated.
+    """Asks a sampler of Optuna's for configurations that are valid and not yet evaluated.
 
-    Where the TPE proposes one that is not, the nearest that is takes its place: proposing until
-    one fits would find no better ones, and late in a small space takes hundreds of proposals.
+    Where it proposes one that is not, the nearest that is takes its place: proposing until one
+    fits would find no better ones, and late in a small space takes hundreds of proposals.
 
     Args:
-        space: the axes.
-        context: what the space's constraints see (`core.space.context`).
-        seed: of the sampler.
+        configs: the valid configurations, all of the same axes.
+        sampler: Optuna's.
+        first: asked before any other, in this order.
     """
 
-    def __init__(self, space: Space, context: Mapping[str, int], seed: int) -> None:
-        self._space, self._context = space, context
-        self._open = dict.fromkeys(space.configs(context))
+    def __init__(
+        self, configs: Sequence[Config], sampler: BaseSampler, first: Sequence[Config] = ()
+    ) -> None:
+        self._valid = frozenset(configs)
+        self._open = dict.fromkeys(configs)
+        self._axes = _axes(configs)
         self._distributions: dict[str, BaseDistribution] = {
-            axis.name: IntDistribution(0, len(axis.values) - 1) for axis in space.axes
+            axis: IntDistribution(0, len(values) - 1) for axis, values in self._axes.items()
         }
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=seed), direction="minimize"
-        )
+        self._study = optuna.create_study(sampler=sampler, direction="minimize")
         self._asked: dict[Config, optuna.Trial | None] = {}
         self._infeasible: set[Config] = set()
-        self._queue = [space.default(context)]
+        self._queue = list(reversed(first))
 
     @property
     def open_count(self) -> int:
-        """Valid configurations that were neither asked nor told."""
+        """Configurations that were neither asked nor told."""
         return len(self._open)
 
-    def known(self, evaluations: Iterable[Evaluation]) -> None:
-        """Refill from an earlier run."""
-        for evaluation in evaluations:
-            if evaluation.config in self._open:
-                self.tell(evaluation)
-
     def ask(self, count: int) -> list[Config]:
-        """Up to `count` configurations, the default first; fewer when none are left."""
+        """Up to `count` configurations; fewer when none are left."""
         return [self._next() for _ in range(min(count, len(self._open)))]
 
-    def ask_all(self) -> list[Config]:
-        """Every configuration left, the default first, the rest in the space's order."""
-        default = self._space.default(self._context)
-        configs = sorted(self._open, key=lambda config: config != default)
-        for config in configs:
-            self._take(config, None)
-        return configs
+    def peek(self, count: int) -> list[Config]:
+        """None: what a sampler asks next is not known before it has asked."""
+        return []
 
-    def tell(self, evaluation: Evaluation) -> None:
-        """Teach the sampler: a time, or that the point is infeasible."""
-        config = evaluation.config
+    def tell(self, config: Config, time_us: float | None) -> None:
+        """Teach the sampler: a time, or None for a point that is infeasible."""
         trial = self._asked.pop(config, None)
         self._open.pop(config, None)
-        time_us = evaluation.time_us if evaluation.status is Status.OK else None
         if trial is not None:
             self._finish(trial, time_us)
+            return
+        if config not in self._valid:
             return
         self._study.add_trial(
             optuna.trial.create_trial(
@@ -81,6 +74,10 @@ class Sampler:
             )
         )
 
+    def expected_gain(self) -> float:
+        """Infinite: Optuna's samplers do not say."""
+        return math.inf if self._open else 0.0
+
     def _next(self) -> Config:
         while self._queue:
             config = self._queue.pop()
@@ -90,7 +87,7 @@ class Sampler:
         config = self._config(trial.params)
         if config in self._open:
             return self._take(config, trial)
-        if self._space.violated(config, self._context) and config not in self._infeasible:
+        if config not in self._valid and config not in self._infeasible:
             self._infeasible.add(config)
             self._finish(trial, None)
         else:
@@ -119,12 +116,28 @@ class Sampler:
             self._study.tell(trial, time_us)
 
     def _config(self, params: Mapping[str, int]) -> Config:
-        return Config({axis.name: axis.values[params[axis.name]] for axis in self._space.axes})
+        return Config({axis: values[params[axis]] for axis, values in self._axes.items()})
 
     def _params(self, config: Config) -> dict[str, int]:
-        return {axis.name: _position(axis, config[axis.name]) for axis in self._space.axes}
+        """Each value's place on its axis: for powers of two, its exponent."""
+        return {axis: values.index(config[axis]) for axis, values in self._axes.items()}
 
 
-def _position(axis: Axis, value: int) -> int:
-    """Place of a value among the axis's ascending values: for powers of two, its exponent."""
-    return axis.values.index(value)
+def tpe(seed: int) -> BaseSampler:
+    """Optuna's default: a tree-structured Parzen estimator."""
+    return TPESampler(seed=seed)
+
+
+def gp(seed: int) -> BaseSampler:
+    """Optuna's Gaussian process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed)
+
+
+def _axes(configs: Sequence[Config]) -> dict[str, tuple[int, ...]]:
+    """Each axis's values, ascending."""
+    return {
+        axis: tuple(sorted({config[axis] for config in configs}))
+        for axis in (configs[0] if configs else ())
+    }

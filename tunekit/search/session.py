@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,20 @@ from tunekit.errors import DeviceMemoryError, NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.kernels.kernel import Kernel
+from tunekit.search import race
 from tunekit.search.decide import Finalist, decide, rank_estimates, simplicity
+from tunekit.search.landscape import Landscape
+from tunekit.search.leaders import Leaders
+from tunekit.search.transfer import preference
 from tunekit.store.database import Store
 
-_FINALISTS = 6
-_RACE_ROUNDS = 21
+_ESTIMATED_FINALISTS = 6
+_HOPELESS = 1.5
+"""A first sample this many times the best so far is the last one."""
+_RECORDED_MARGIN = 0.1
+_RECORDED_ROUNDS = 24
+"""Of a complete landscape all within this share of the best are measured side by side, so often:
+what tells near equals apart, and a noise floor for replays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,10 @@ class Task:
 
     Attributes:
         reference: how a worker finds the kernel.
-        trials: distinct configurations to evaluate in all, earlier runs counted.
+        trials: distinct configurations to evaluate at most, earlier runs counted; None evaluates
+            the complete space.
         timeout_s: stop asking after so long; what is under way is finished.
+        strategy: one of `strategies.STRATEGIES`.
     """
 
     kernel: Kernel
@@ -42,6 +54,7 @@ class Task:
     trials: int | None = 60
     timeout_s: float | None = None
     seed: int = 0
+    strategy: str = "transfer"
 
 
 @dataclass(slots=True)
@@ -81,6 +94,8 @@ class Result:
     Attributes:
         default: the default configuration's evaluation, None if it failed.
         evaluated: configurations evaluated in this run; `known` were so before.
+        saved: of those, how many were not measured because another one is the same binary and grid.
+        stopped: why the search ended.
         bytes_moved: the fewest bytes of DRAM traffic of a launch.
     """
 
@@ -91,6 +106,8 @@ class Result:
     decision: Decision
     evaluated: int
     known: int
+    saved: int
+    stopped: str
     space_size: int
     statuses: Mapping[Status, int]
     bytes_moved: int
@@ -108,6 +125,8 @@ class Session:
     problem: Problem
     provenance: Provenance
     progress: Progress
+    _leaders: Leaders
+    _disturbances: list[str] = field(default_factory=list)
 
     @classmethod
     def start(cls, task: Task, host: Host, store: Store, progress: Progress) -> Session:
@@ -126,7 +145,8 @@ class Session:
             )
         problem = task.kernel.problem_of(launch, host.device)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return cls(task, host, store, problem, host.provenance(now), progress)
+        leaders = Leaders(launch.grid)
+        return cls(task, host, store, problem, host.provenance(now), progress, leaders)
 
     def space_context(self) -> dict[str, int]:
         """What the space's expressions see: dims, itemsize, the device's facts."""
@@ -147,21 +167,72 @@ class Session:
             then = evaluation.provenance
             if replace(then, created_at=self.provenance.created_at) == self.provenance:
                 same[evaluation.config] = evaluation
+                self._leaders.add(evaluation)
         return same if any(evaluation.verified for evaluation in same.values()) else {}
 
-    def evaluate(self, configs: Sequence[Config]) -> Iterator[Evaluation]:
-        """Evaluate and store, one by one."""
-        jobs = [self._job(config) for config in configs]
-        for index, outcome in self.host.pool.evaluate(jobs):
-            evaluation = self._evaluation(configs[index], outcome)
-            self.store.add([evaluation])
-            self.progress.add(evaluation)
-            yield evaluation
+    def evaluate(
+        self, configs: Sequence[Config], ahead: Sequence[Config] = (), best_us: float | None = None
+    ) -> Iterator[Evaluation]:
+        """Evaluate and store, one by one; what is the same binary and grid is measured once.
+
+        Args:
+            configs: none of them evaluated before.
+            ahead: may well be asked next: compiled while these are measured.
+            best_us: the fastest so far; what is hopeless beside it is given up early.
+        """
+        if self.host.source is Source.ESTIMATED:
+            yield from self._stored(configs, self.host.pool.evaluate(self._jobs(configs)))
+            return
+        compiled = dict(self.host.pool.compile(self._jobs(configs)))
+        leaders: list[Config] = []
+        same: list[tuple[Config, Config]] = []
+        for index, config in enumerate(configs):
+            outcome = compiled[index]
+            leader = self._leaders.of(config, outcome.binary)
+            if outcome.status is not Status.OK:
+                yield self._add(self._evaluation(config, outcome))
+            elif leader == config:
+                leaders.append(config)
+            else:
+                same.append((config, leader))
+        self.host.pool.compile_ahead(self._jobs(ahead))
+        hopeless_us = None if best_us is None else _HOPELESS * best_us
+        jobs = self._jobs(leaders, hopeless_us)
+        yield from self._stored(leaders, self.host.pool.evaluate(jobs))
+        for config, leader in same:
+            yield self._add(self._leaders.copy(config, leader))
+
+    def _stored(
+        self, configs: Sequence[Config], outcomes: Iterator[tuple[int, Outcome]]
+    ) -> Iterator[Evaluation]:
+        for index, outcome in outcomes:
+            yield self._add(self._evaluation(configs[index], outcome))
+
+    def _add(self, evaluation: Evaluation) -> Evaluation:
+        self.store.add([evaluation])
+        self.progress.add(evaluation)
+        self._leaders.add(evaluation)
+        return evaluation
 
     def conclude(
-        self, found: Mapping[Config, Evaluation], *, known: int, space_size: int, began: float
+        self,
+        found: Mapping[Config, Evaluation],
+        *,
+        known: int,
+        space_size: int,
+        began: float,
+        stopped: str = "",
+        landscapes: Sequence[Landscape] = (),
     ) -> Result:
         """Race the finalists if there is a GPU to race on, decide, store the decision.
+
+        Args:
+            found: every evaluation.
+            known: how many of them are from earlier runs.
+            space_size: valid configurations.
+            began: `time.monotonic()` when tuning began.
+            stopped: why it ended.
+            landscapes: of neighbouring problems: where the race cannot tell, what serves them wins.
 
         Raises:
             NothingTunedError: no configuration is verified.
@@ -172,10 +243,12 @@ class Session:
         )
         if not verified:
             raise NothingTunedError(self._failure(found))
-        decide_by = (
-            self._decide_measured if self.host.source is Source.MEASURED else self._decide_estimated
-        )
-        winner, default, decision = decide_by(verified, self.default())
+        if self.host.source is Source.MEASURED:
+            winner, default, decision = self._decide_measured(
+                verified, self.default(), landscapes, complete=len(found) == space_size
+            )
+        else:
+            winner, default, decision = self._decide_estimated(verified, self.default())
         kernel, device = self.task.kernel, self.host.device
         launch = kernel.launch_for(self.task.shape, self.task.dtype, device)
         return Result(
@@ -186,6 +259,8 @@ class Session:
             decision=decision,
             evaluated=len(found) - known,
             known=known,
+            saved=self._leaders.saved,
+            stopped=stopped,
             space_size=space_size,
             statuses=dict(self.progress.statuses),
             bytes_moved=kernel.bytes_moved(launch),
@@ -204,30 +279,50 @@ class Session:
             reason = f"the default: none of {len(ranked)} is estimated clearly faster"
         else:
             reason = f"lowest estimate of {len(ranked)}"
-        decision = self._decision(winner, default_row, ranked[:_FINALISTS], reason, None)
+        decision = self._decision(winner, default_row, ranked[:_ESTIMATED_FINALISTS], reason, None)
         return winner, default_row, decision
 
     def _decide_measured(
-        self, verified: Sequence[Evaluation], default: Config
+        self,
+        verified: Sequence[Evaluation],
+        default: Config,
+        landscapes: Sequence[Landscape],
+        *,
+        complete: bool,
     ) -> tuple[Evaluation, Evaluation | None, Decision]:
-        entrants = list(verified[:_FINALISTS])
-        if not any(row.config == default for row in entrants):
-            entrants += [row for row in verified if row.config == default]
-        jobs = [self._job(row.config) for row in entrants]
-        *samples, copy = self.host.race(jobs, _RACE_ROUNDS)
-        finalists = [
-            Finalist(row.config, times) for row, times in zip(entrants, samples, strict=True)
-        ]
-        raced = [
-            self._raced(row, finalist) for row, finalist in zip(entrants, finalists, strict=True)
-        ]
+        rows = {row.config: row for row in verified}
+        candidates = [Finalist(row.config, row.samples_us, row.binary) for row in verified]
+        liked = preference(self.problem, list(rows), landscapes)
+        if complete:
+            limit_us = (1 + _RECORDED_MARGIN) * candidates[0].median_us
+            entrants = [
+                each for each in candidates if each.median_us <= limit_us or each.config == default
+            ]
+            run = race.run(entrants, default, self._sampler(entrants), liked, (_RECORDED_ROUNDS,))
+        else:
+            entrants = race.entrants(candidates, default, liked)
+            run = race.run(entrants, default, self._sampler(entrants), liked)
+        raced = [self._raced(rows[finalist.config], finalist) for finalist in run.finalists]
         self.store.add(raced)
-        verdict = decide(finalists, default)
+        verdict = decide(run.finalists, default, liked)
         winner = raced[verdict.winner]
         default_row = None if verdict.default is None else raced[verdict.default]
-        copy_us = Finalist(Config(), copy).median_us
-        decision = self._decision(winner, default_row, raced, verdict.reason, copy_us)
+        copy_us = statistics.median(run.others[0])
+        reason = f"{verdict.reason}; {run.stopped}"
+        decision = self._decision(winner, default_row, raced, reason, copy_us)
         return winner, default_row, decision
+
+    def _sampler(self, entrants: Sequence[Finalist]) -> race.Sample:
+        """Asks the GPU for rounds: a series for each entrant, and last one for a plain copy."""
+        jobs = self._jobs([each.config for each in entrants])
+
+        def sample(rounds: int) -> list[tuple[float, ...]]:
+            found = self.host.race(jobs, rounds)
+            if found.disturbance:
+                self._disturbances.append(found.disturbance)
+            return [*found.samples_us, found.copy_us]
+
+        return sample
 
     def _decision(
         self,
@@ -254,17 +349,22 @@ class Session:
         self.store.decide(decision)
         return decision
 
-    def _job(self, config: Config) -> Job:
+    def _jobs(self, configs: Iterable[Config], hopeless_us: float | None = None) -> list[Job]:
         task = self.task
-        return Job(
-            kernel=task.reference,
-            shape=task.shape,
-            dtype=task.dtype,
-            scalars=task.scalars,
-            config=config,
-            target=self.host.device.slug,
-            seed=task.seed,
-        )
+        return [
+            Job(
+                kernel=task.reference,
+                shape=task.shape,
+                dtype=task.dtype,
+                scalars=task.scalars,
+                config=config,
+                target=self.host.device.slug,
+                seed=task.seed,
+                warm=self.host.warm,
+                hopeless_us=hopeless_us,
+            )
+            for config in configs
+        ]
 
     def _evaluation(self, config: Config, outcome: Outcome) -> Evaluation:
         return Evaluation(
@@ -290,6 +390,7 @@ class Session:
             provenance=replace(self.provenance, protocol=f"{self.provenance.protocol}-race"),
             time_us=finalist.median_us,
             samples_us=finalist.samples_us,
+            disturbance="; ".join(dict.fromkeys(self._disturbances)),
         )
 
     def _failure(self, found: Mapping[Config, Evaluation]) -> str:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tunekit.core.config import Config
-from tunekit.core.evaluation import Evaluation
+from tunekit.core.evaluation import Evaluation, Source
 from tunekit.errors import StoreError
 from tunekit.evaluate.host import Host
 from tunekit.notices import warn
+from tunekit.search.knowledge import Knowledge
 from tunekit.search.projection import project
-from tunekit.search.sampler import Sampler
 from tunekit.search.session import Progress, Result, Session, Task
+from tunekit.search.stopping import Stopping
+from tunekit.search.strategies import BATCHES, Strategy, make_strategy
 from tunekit.store.database import Store
 
-_BATCH = 16
-"""Configurations asked at a time: enough to compile in parallel, few enough to learn from."""
+_AHEAD = 8
+"""Configurations compiled while others are measured: two batches, as the first may be wrong."""
+_ALL_AT_ONCE = 32
 
 
 def tune(
-    task: Task, host: Host, store: Store, progress: Progress, *, write_study: bool = True
+    task: Task,
+    host: Host,
+    store: Store,
+    progress: Progress,
+    *,
+    knowledge: Knowledge | None = None,
+    write_study: bool = True,
 ) -> Result:
     """Find, verify and store the best configuration of one problem.
 
@@ -31,6 +40,7 @@ def tune(
         host: where it is evaluated.
         store: takes every evaluation and the decision.
         progress: told of every evaluation.
+        knowledge: what is known of other problems; the store's if not given.
         write_study: bring the Optuna study in the database up to date in the end, which costs
             Optuna several queries a configuration; whoever tunes many problems may do that once.
 
@@ -40,24 +50,38 @@ def tune(
     """
     began = time.monotonic()
     session = Session.start(task, host, store, progress)
-    space = task.kernel.load_space()
-    valid = set(space.configs(session.space_context()))
-    sampler = Sampler(space, session.space_context(), task.seed)
+    space, context = task.kernel.load_space(), session.space_context()
+    configs = space.configs(context)
+    default = space.default(context)
     # What an earlier space held and this one does not is not served either.
-    known = {config: row for config, row in session.known().items() if config in valid}
-    sampler.known(known.values())
-    space_size = len(valid)
-    budget = space_size if task.trials is None else min(task.trials, space_size)
+    known = {config: row for config, row in session.known().items() if config in set(configs)}
+    budget = len(configs) if task.trials is None else min(task.trials, len(configs))
     progress.begin(max(budget, len(known)), known.values())
+    knowledge = knowledge or Knowledge(None, [store])
+    landscapes = knowledge.near(session.problem, warm=host.warm)
+    floor_us = knowledge.floor_us(session.problem, warm=host.warm)
+    first = [default]
+    strategy = make_strategy(task.strategy, session.problem, configs, first, landscapes, task.seed)
+    for row in known.values():
+        strategy.tell(row.config, row.time_us if row.verified else None)
     found = dict(known)
     try:
-        for configs in _asked(sampler, budget - len(known), exhaustive=budget == space_size):
-            if task.timeout_s is not None and time.monotonic() - began > task.timeout_s:
-                break
-            for evaluation in session.evaluate(configs):
-                sampler.tell(evaluation)
-                found[evaluation.config] = evaluation
-        return session.conclude(found, known=len(known), space_size=space_size, began=began)
+        if budget == len(configs):
+            rest = [config for config in [default, *configs] if config not in found]
+            stopped = _evaluate_all(session, list(dict.fromkeys(rest)), found, began)
+        else:
+            # Estimates cost no measurement, and the floor was measured.
+            measuring = host.source is Source.MEASURED
+            stopping = Stopping(floor_us=floor_us) if measuring else Stopping(least_gain=0.0)
+            stopped = _search(session, strategy, stopping, budget, found, began)
+        return session.conclude(
+            found,
+            known=len(known),
+            space_size=len(configs),
+            began=began,
+            stopped=stopped,
+            landscapes=landscapes,
+        )
     except StoreError:
         write_study = False  # the study is in the same database
         raise
@@ -79,14 +103,54 @@ def project_study(session: Session) -> None:
         warn(f"the Optuna study is not up to date: {error}")
 
 
-def _asked(sampler: Sampler, count: int, *, exhaustive: bool) -> Iterator[Sequence[Config]]:
-    """Batches of configurations to evaluate; each is asked when the one before was told."""
-    if exhaustive:
-        everything = sampler.ask_all()
-        for start in range(0, len(everything), 2 * _BATCH):
-            yield everything[start : start + 2 * _BATCH]
-        return
-    while count > 0 and sampler.open_count:
-        batch = sampler.ask(min(_BATCH, count))
-        count -= len(batch)
-        yield batch
+def _search(
+    session: Session,
+    strategy: Strategy,
+    stopping: Stopping,
+    budget: int,
+    found: dict[Config, Evaluation],
+    began: float,
+) -> str:
+    """Evaluate what the strategy asks for until there is a reason to stop, which is returned."""
+    batch = BATCHES[0]
+    while True:
+        best_us = _best_us(found)
+        measured = sum(row.verified for row in found.values())
+        if len(found) >= budget:
+            return f"the budget of {budget} configurations"
+        if not strategy.open_count:
+            return "every configuration evaluated"
+        if reason := stopping.reason(measured, best_us, strategy.expected_gain()):
+            return reason
+        if reason := _late(session, began):
+            return reason
+        asked = strategy.ask(min(batch, budget - len(found)))
+        ahead = strategy.peek(min(_AHEAD, budget - len(found) - len(asked)))
+        for row in session.evaluate(asked, ahead, best_us):
+            strategy.tell(row.config, row.time_us if row.verified else None)
+            found[row.config] = row
+        batch = BATCHES[1]
+
+
+def _evaluate_all(
+    session: Session, configs: Sequence[Config], found: dict[Config, Evaluation], began: float
+) -> str:
+    for start in range(0, len(configs), _ALL_AT_ONCE):
+        if reason := _late(session, began):
+            return reason
+        ahead = configs[start + _ALL_AT_ONCE : start + 2 * _ALL_AT_ONCE]
+        for row in session.evaluate(configs[start : start + _ALL_AT_ONCE], ahead, _best_us(found)):
+            found[row.config] = row
+    return "every configuration evaluated"
+
+
+def _late(session: Session, began: float) -> str:
+    limit_s = session.task.timeout_s
+    if limit_s is None or time.monotonic() - began <= limit_s:
+        return ""
+    return f"the timeout of {limit_s:g} s"
+
+
+def _best_us(found: dict[Config, Evaluation]) -> float | None:
+    times = (row.time_us for row in found.values() if row.verified)
+    return min((time_us for time_us in times if time_us is not None), default=None)

@@ -114,6 +114,7 @@ def _is_empty(path: Path) -> bool:
 
 def _to_cache_row(row: rows.Row) -> CacheRow:
     record = rows.parsed(row)
+    fields.text(record, "kernel_hash")  # what is served is known to the last line of its source
     return CacheRow(
         problem=records.problem_from_dict(record),
         config=_config(record, "config"),

@@ -22,8 +22,10 @@ MAX_TEXT = 1_000
 MAX_NAME = 64
 MAX_INT = 2**48
 MAX_ITEMS = 32
+MAX_SAMPLES = 10_000
 
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _UID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -53,6 +55,14 @@ def text(record: Record, name: str, *, empty: bool = False, longest: int = MAX_T
         raise wrong(name, f"printable text of at most {longest} characters", value)
     if not value and not empty:
         raise wrong(name, "a text that is not empty", value)
+    return value
+
+
+def identifier(record: Record, name: str) -> str:
+    """A short name of ASCII letters, digits and underscores, such as `float8_e4m3fn`."""
+    value = record[name]
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise wrong(name, "a name such as float32, of letters, digits and underscores", value)
     return value
 
 
@@ -128,10 +138,10 @@ def sizes(record: Record, name: str, *, lowest: int = 0, highest: int = MAX_INT)
     }
 
 
-def shape(record: Record, name: str) -> tuple[int, ...]:
+def shape(record: Record, name: str, *, empty: bool = False) -> tuple[int, ...]:
     """A list of sizes of at least 1."""
     items = _list(record, name, MAX_ITEMS)
-    if not items:
+    if not items and not empty:
         raise wrong(name, "at least one size", items)
     indexed = dict(zip(map(str, range(len(items))), items, strict=True))
     return tuple(integer(indexed, key, lowest=1, label=f"{name}[{key}]") for key in indexed)
@@ -160,9 +170,11 @@ def uids(record: Record, name: str, *, most: int) -> tuple[str, ...]:
     return tuple(uid({name: item}, name) for item in _list(record, name, most))
 
 
-def utc_time(record: Record, name: str) -> str:
+def utc_time(record: Record, name: str, *, empty: bool = False) -> str:
     """A moment as `2026-01-31T23:59:59Z` (or `+00:00`), fractions of a second allowed."""
     value = record[name]
+    if empty and value == "":
+        return ""
     if isinstance(value, str) and _UTC_TIME.fullmatch(value):
         try:
             datetime.fromisoformat(value)

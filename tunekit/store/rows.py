@@ -19,6 +19,7 @@ from tunekit.errors import ImportFormatError, StoreError
 Row = Mapping[str, object]
 T = TypeVar("T")
 
+_EVALUATION_COLUMNS = (*records.EVALUATION_KEYS, "disturbance")
 _JSON_COLUMNS = ("dims", "shape", "config", "default_config", "samples_us", "rows")
 
 
@@ -46,6 +47,7 @@ def evaluation_row(evaluation: Evaluation, problem_id: int, run_id: int) -> dict
     """Columns of `evaluations`."""
     record = records.evaluation_to_dict(evaluation)
     columns = {name: record[name] for name in records.RESULT_KEYS}
+    columns["disturbance"] = record.get("disturbance", "")
     for name in ("shape", "config", "samples_us"):
         columns[name] = _json(columns[name])
     if columns["max_error"] == "inf":
@@ -99,7 +101,7 @@ def checked_decision(decision: Decision) -> Decision:
 
 def to_evaluation(row: Row) -> Evaluation:
     """An evaluation from a row of `evaluation_rows`; see `read` for the errors."""
-    return records.evaluation_from_dict(_record("evaluation", row, records.EVALUATION_KEYS))
+    return records.evaluation_from_dict(_record("evaluation", row, _EVALUATION_COLUMNS))
 
 
 def to_decision(row: Row) -> Decision:

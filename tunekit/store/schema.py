@@ -180,5 +180,27 @@ def _triggers() -> list[str]:
     return statements
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+_DISTURBED_VIEW = """
+    CREATE VIEW evaluation_rows AS
+    SELECT
+        evaluations.id, evaluations.uid,
+        problems.key AS problem_key, kernel, kernel_hash, dims, dtype, alignment, device,
+        shape, config, status, reason, source, verified_by, time_us, samples_us,
+        binary_hash, registers, spill_bytes, shared_bytes, load_bytes, store_bytes, max_error,
+        disturbance,
+        gpu_name, sm_count, driver, torch, triton, tunekit, protocol, created_at
+    FROM evaluations
+    JOIN problems ON problems.id = problem_id
+    JOIN runs ON runs.id = run_id
+"""
+
+
+def _add_disturbance(connection: sqlite3.Connection) -> None:
+    """Version 2: what disturbed a measurement; nothing is known to have, before."""
+    connection.execute("DROP VIEW evaluation_rows")
+    connection.execute("ALTER TABLE evaluations ADD COLUMN disturbance TEXT NOT NULL DEFAULT ''")
+    connection.execute(_DISTURBED_VIEW)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _add_disturbance)
 """`MIGRATIONS[n]` makes a file of version n one of version n + 1, inside a transaction."""

@@ -1,0 +1,233 @@
+"""How few measurements a search needs: replays of recorded landscapes, with no GPU.
+
+    python benchmarks/search.py [-o FILE] [--seeds 3] [--jobs N]
+
+Each strategy searches every recorded problem knowing all the others but what is left out: the
+same size, the same op, both, or the same GPU model. Regret is the time of the best configuration
+after so many distinct measured ones over the exhaustive best, less one; a configuration that the
+recording cannot tell from the best counts as the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunekit.kernels.library import KERNELS
+from tunekit.paths import shipped_landscapes
+from tunekit.search import landscape as recorded
+from tunekit.search.landscape import Landscape
+from tunekit.search.replay import CHECKPOINTS, Regret, Replayed, replay_all
+from tunekit.search.strategies import DRAWN, STRATEGIES
+
+CHECKS = tuple(sorted({*CHECKPOINTS, 30}))
+GIVEN = ("transfer",)
+"""Strategies that learn from other problems: what is left out matters to these alone."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What `transfer` has to reach: mean and 95th percentile of the regret after so many."""
+
+    after: int
+    mean: float
+    p95: float | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A set of problems, and what is left out of what a search of them knows."""
+
+    title: str
+    leave_out: str
+    landscapes: tuple[Landscape, ...]
+    strategies: tuple[str, ...]
+    goal: Goal
+
+
+POINTWISE = Goal(10, 0.003, 0.01)
+MATMUL = Goal(30, 0.01, 0.04)
+ACROSS = Goal(10, 0.006, None)
+
+
+def sections(known: Sequence[Landscape]) -> Iterator[Section]:
+    """What is judged."""
+    for slug in sorted({each.problem.device for each in known}):
+        device = [each for each in known if each.problem.device == slug]
+        elementwise = tuple(each for each in device if each.problem.kernel in KERNELS)
+        matmul = tuple(each for each in device if each.problem.kernel not in KERNELS)
+        if elementwise:
+            title = f"pointwise on an {slug.upper()}"
+            yield Section(f"{title}, its size left out", "size", elementwise, STRATEGIES, POINTWISE)
+            yield Section(f"{title}, its op left out", "kernel", elementwise, GIVEN, POINTWISE)
+            yield Section(
+                f"{title}, its op and its size left out",
+                "kernel-and-size",
+                elementwise,
+                GIVEN,
+                POINTWISE,
+            )
+            yield Section(f"{title}, the GPU left out", "device", elementwise, GIVEN, ACROSS)
+            yield Section(
+                f"{title}, with nothing known", "everything", elementwise, GIVEN, POINTWISE
+            )
+        if matmul:
+            title = f"matmul on an {slug.upper()}"
+            yield Section(f"{title}, its size left out", "size", matmul, STRATEGIES, MATMUL)
+            yield Section(f"{title}, the GPU left out", "device", matmul, GIVEN, ACROSS)
+            yield Section(f"{title}, with nothing known", "everything", matmul, GIVEN, MATMUL)
+
+
+def replayed(
+    section: Section, known: Sequence[Landscape], seeds: int, executor: ProcessPoolExecutor
+) -> Iterator[Replayed]:
+    """The section's strategies; the problems are shared out over processes."""
+    for name in section.strategies:
+        parts = [
+            executor.submit(
+                replay_all,
+                section.landscapes[start::_PARTS],
+                known,
+                [name],
+                section.leave_out,
+                seeds,
+            )
+            for start in range(_PARTS)
+            if section.landscapes[start::_PARTS]
+        ]
+        runs = [run for part in parts for run in part.result()[0].runs]
+        yield Replayed(name, section.leave_out, tuple(runs))
+
+
+_PARTS = 8
+
+
+def noise(landscape: Landscape) -> float:
+    """What the recording cannot resolve, as a share of the time.
+
+    Two standard errors of the difference to the best; the median over the ten next to it.
+    """
+    ran = sorted(
+        (point for point in landscape.points if point.time_us is not None),
+        key=lambda point: point.time_us or 0.0,
+    )
+    best = ran[0].rel_error
+    return statistics.median(2 * (point.rel_error**2 + best**2) ** 0.5 for point in ran[1:11])
+
+
+def report(known: Sequence[Landscape], seeds: int, jobs: int) -> Iterator[str]:
+    """The whole output, line by line."""
+    goals = []
+    yield "# How few measurements a search needs"
+    yield ""
+    yield (
+        "Regret above the exhaustive best in %, mean / 95th percentile / worst, after so many "
+        f"distinct measured configurations. {', '.join(sorted(DRAWN))} draw: each from {seeds} "
+        "seeds. What a strategy that learns from no other problem gives does not depend on what is "
+        "left out, and stands in the first table. *Stops* is where `transfer` would have ended by "
+        "itself."
+    )
+    with ProcessPoolExecutor(jobs) as executor:
+        for section in sections(known):
+            print(section.title, file=sys.stderr, flush=True)
+            count = len(section.landscapes)
+            resolved = statistics.median(map(noise, section.landscapes))
+            size = statistics.fmean(len(each.points) for each in section.landscapes)
+            yield ""
+            yield f"## {section.title[0].upper()}{section.title[1:]}"
+            yield ""
+            yield (
+                f"{count} problems of {size:.0f} configurations on average. Noise floor of the "
+                f"recording: {resolved:.2%} at the median."
+            )
+            yield ""
+            yield "| strategy | " + " | ".join(map(str, CHECKS)) + " | stops after | there |"
+            yield "| --- | " + "---: | " * (len(CHECKS) + 2)
+            for each in replayed(section, known, seeds, executor):
+                cells = [_text(each.regret(count)) for count in CHECKS]
+                stops = ["", ""]
+                if each.strategy == "transfer":
+                    after, there = each.stopped()
+                    stops = [f"{after:.1f}", _text(there)]
+                    goals += list(_verdicts(section, each))
+                yield f"| {each.strategy} | " + " | ".join([*cells, *stops]) + " |"
+                if each.strategy == "transfer":
+                    raw = [_text(each.regret(count, tied=False)) for count in CHECKS]
+                    yield "| transfer, noise not taken off | " + " | ".join([*raw, "", ""]) + " |"
+    yield ""
+    yield "## Nothing measured twice"
+    yield ""
+    yield from duplicates(known)
+    yield ""
+    yield "## Goals"
+    yield ""
+    yield "```"
+    yield from goals
+    yield "```"
+
+
+def duplicates(known: Iterable[Landscape]) -> Iterator[str]:
+    """Configurations of complete spaces that are the binary and grid of another."""
+    yield "| kernels | device | configurations | the same binary as another |"
+    yield "| --- | --- | ---: | ---: |"
+    groups: dict[tuple[str, str], list[Landscape]] = {}
+    for each in known:
+        kind = "pointwise" if each.problem.kernel in KERNELS else each.problem.kernel
+        groups.setdefault((kind, each.problem.device), []).append(each)
+    for (kind, slug), landscapes in groups.items():
+        total = sum(len(each.points) for each in landscapes)
+        same = sum(_same(each) for each in landscapes)
+        if any(point.binary and point.binary.hash for each in landscapes for point in each.points):
+            yield f"| {kind} | {slug} | {total} | {same} |"
+
+
+def _same(landscape: Landscape) -> int:
+    hashes = [point.binary.hash for point in landscape.points if point.binary]
+    return len(hashes) - len(set(hashes))
+
+
+def _verdicts(section: Section, each: Replayed) -> Iterator[str]:
+    goal = section.goal
+    if section.leave_out == "everything":
+        return  # shown, not judged: nothing is known there
+    regret = each.regret(goal.after)
+    yield _verdict(f"{section.title}: mean after {goal.after}", regret.mean, goal.mean)
+    if goal.p95 is not None:
+        yield _verdict(f"{section.title}: p95 after {goal.after}", regret.p95, goal.p95)
+
+
+def _verdict(what: str, value: float, goal: float) -> str:
+    return f"{'PASS' if value <= goal else 'FAIL'}  {what}: {value:.2%} (at most {goal:.1%})"
+
+
+def _text(regret: Regret) -> str:
+    return " / ".join(f"{100 * share:.2f}" for share in (regret.mean, regret.p95, regret.worst))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, replay, print; exit status 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("landscapes", nargs="*", type=Path, help="default: all that are recorded")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("-o", "--output", type=Path, help="also write the report here")
+    arguments = parser.parse_args(argv)
+    paths = arguments.landscapes or sorted(shipped_landscapes().glob("*.csv.gz"))
+    known = [landscape for path in paths for landscape in recorded.read(path)[1]]
+    lines = []
+    for line in report(known, arguments.seeds, arguments.jobs):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.output:
+        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(any(line.startswith("FAIL") for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

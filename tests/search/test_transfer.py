@@ -1,0 +1,485 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunekit.core.config import Config
+from tunekit.core.evaluation import Status
+from tunekit.core.problem import Problem
+from tunekit.search.landscape import Landscape, Point
+from tunekit.search.transfer import DISTANCES, Distances, Transfer, preference
+
+CONFIGS = [
+    Config(BLOCK=block, VEC=vec, num_warps=warps)
+    for block, vec, warps in itertools.product((64, 128, 256, 512, 1024), (1, 2, 4), (1, 2, 4, 8))
+]
+PROBLEM = Problem.of("mish_mish", "0a1b2c", {"n": 2**20}, "float32", "p16", "h100")
+
+
+def _time_us(config: Config, best: int = 256) -> float:
+    """Fastest at one configuration of block `best`, 10 to 30 % slower a step along an axis."""
+    steps = abs(math.log2(config["BLOCK"] / best))
+    return 10 * (
+        1 + 0.3 * steps + 0.2 * math.log2(4 / config["VEC"]) + 0.1 * abs(config["num_warps"] - 4)
+    )
+
+
+def _best(best: int) -> Config:
+    return Config(BLOCK=best, VEC=4, num_warps=4)
+
+
+def _landscape(
+    best: int = 256,
+    n: int = 2**21,
+    *,
+    configs: Iterable[Config] = CONFIGS,
+    failed: Sequence[Config] = (),
+    **changes: str,
+) -> Landscape:
+    """What was recorded of a neighbour that is fastest at block `best`."""
+    points = [
+        Point(config, Status.WRONG, None)
+        if config in failed
+        else Point(config, Status.OK, 3 * _time_us(config, best), 0.001)
+        for config in configs
+    ]
+    problem = replace(PROBLEM, dims=(("n", n),), **changes)
+    return Landscape(problem, tuple(points), "graph-cold-1")
+
+
+def _make(*landscapes: Landscape, first: Sequence[Config] = ()) -> Transfer:
+    return Transfer(PROBLEM, CONFIGS, landscapes, first)
+
+
+def _told(
+    transfer: Transfer, count: int, time_us: Callable[[Config], float | None] = _time_us
+) -> list[Config]:
+    """What was asked one by one, each told its time."""
+    asked: list[Config] = []
+    while len(asked) < count and transfer.open_count:
+        (config,) = transfer.ask(1)
+        transfer.tell(config, time_us(config))
+        asked.append(config)
+    return asked
+
+
+KNOWLEDGE = pytest.mark.parametrize(
+    "landscapes",
+    [(), (_landscape(),), (_landscape(128), _landscape(512, n=2**10, dtype="float16"))],
+    ids=["strange", "a neighbour", "neighbours"],
+)
+
+
+class TestAsk:
+    @settings(max_examples=15)
+    @given(
+        batches=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+        failing=st.sets(st.sampled_from(CONFIGS)),
+        known=st.sets(st.sampled_from(CONFIGS), max_size=20),
+        answered=st.booleans(),
+        neighbours=st.integers(0, 2),
+    )
+    def test_everything_is_asked_once_in_batches_of_any_size(
+        self,
+        batches: list[int],
+        failing: set[Config],
+        known: set[Config],
+        answered: bool,
+        neighbours: int,
+    ) -> None:
+        some = _landscape(512, configs=CONFIGS[10:40])  # says nothing of the others
+        transfer = _make(*[some, _landscape(dtype="float16")][:neighbours])
+        for config in known:
+            transfer.tell(config, None if config in failing else _time_us(config))
+        asked: list[Config] = []
+        for size in itertools.cycle(batches):
+            batch = transfer.ask(size)
+            asked += batch
+            assert transfer.open_count == len(CONFIGS) - len(known) - len(asked)
+            if not batch:
+                break
+            assert len(batch) == size or not transfer.open_count
+            if answered:
+                for config in batch:
+                    transfer.tell(config, None if config in failing else _time_us(config))
+        assert len(asked) == len(set(asked))
+        assert set(asked) == set(CONFIGS) - known
+
+    @KNOWLEDGE
+    def test_the_first_ones_are_first_in_their_order(self, landscapes: list[Landscape]) -> None:
+        first = [CONFIGS[50], CONFIGS[0], CONFIGS[7]]
+        transfer = _make(*landscapes, first=first)
+        assert transfer.ask(2) == first[:2]
+        assert transfer.ask(3)[0] == first[2]
+
+    def test_first_ones_that_are_known_or_no_candidates_are_passed_over(self) -> None:
+        stranger = Config(BLOCK=96, VEC=1, num_warps=1)
+        transfer = _make(first=[stranger, CONFIGS[3], CONFIGS[5]])
+        transfer.tell(CONFIGS[3], 10.0)
+        assert transfer.ask(1) == [CONFIGS[5]]
+
+    @KNOWLEDGE
+    def test_it_is_the_same_every_time(self, landscapes: list[Landscape]) -> None:
+        one, other = _make(*landscapes), _make(*landscapes)
+        for size in (6, 4, 4):
+            asked = one.ask(size)
+            assert asked == other.ask(size)
+            for config in asked:
+                one.tell(config, _time_us(config))
+                other.tell(config, _time_us(config))
+
+    def test_the_order_of_the_neighbours_does_not_matter(self) -> None:
+        landscapes = [_landscape(128), _landscape(512, n=2**18), _landscape(64, device="h200")]
+        assert _told(_make(*landscapes), 8) == _told(_make(*landscapes[::-1]), 8)
+
+    @KNOWLEDGE
+    def test_what_is_under_way_counts_as_if_it_had_come_out_as_expected(
+        self, landscapes: list[Landscape]
+    ) -> None:
+        one, other = _make(*landscapes), _make(*landscapes)
+        for transfer in (one, other):
+            _told(transfer, 3)
+        assert one.ask(3) + one.ask(3) == other.ask(6)
+
+    def test_no_candidates_at_all(self) -> None:
+        transfer = Transfer(PROBLEM, [], [_landscape()])
+        assert (transfer.ask(3), transfer.peek(3), transfer.open_count) == ([], [], 0)
+        assert transfer.expected_gain() == 0.0
+
+    def test_an_axis_may_have_a_value_of_zero(self) -> None:
+        """As may that of another project's space: whole numbers from 0."""
+        configs = [Config(SPLIT=split, num_warps=warps) for split in (0, 1) for warps in (2, 4)]
+        assert set(Transfer(PROBLEM, configs, []).ask(9)) == set(configs)
+
+
+class TestLearning:
+    @pytest.mark.parametrize("slow", [64, 1024])
+    def test_where_it_is_slow_it_does_not_look_again(self, slow: int) -> None:
+        transfer = _make()
+        for config in CONFIGS:
+            if config["VEC"] == 2 and config["num_warps"] in (1, 4):
+                transfer.tell(config, 14.0 if config["BLOCK"] == slow else 10.0)
+        assert not any(config["BLOCK"] == slow for config in transfer.ask(12))
+
+    @pytest.mark.parametrize("best", [64, 256, 1024])
+    def test_without_neighbours_it_finds_the_best_before_half_is_measured(self, best: int) -> None:
+        asked = _told(_make(), 25, lambda config: _time_us(config, best))
+        assert min(_time_us(config, best) for config in asked) == _time_us(_best(best), best)
+
+    def test_what_neighbours_say_together_is_corrected_by_measurements(self) -> None:
+        """Every neighbour says 128 or 512; the first measurements tell which."""
+        landscapes = [
+            _landscape(best, n=2**power) for best in (128, 512) for power in (18, 19, 21, 22)
+        ]
+        for best in (128, 512):
+            transfer = _make(*landscapes)
+            for probe in (128, 512):
+                config = Config(BLOCK=probe, VEC=2, num_warps=2)
+                transfer.tell(config, _time_us(config, best))
+            assert transfer.ask(1) == [_best(best)]
+
+    def test_the_level_of_a_problem_is_its_own(self) -> None:
+        """A problem a thousand times as large has other times and the same order."""
+        landscapes = [_landscape(128), _landscape(512, n=2**19)]
+        one, large = _make(*landscapes), _make(*landscapes)
+        assert _told(one, 12) == _told(large, 12, lambda config: 1000 * _time_us(config))
+        assert large.expected_gain() == pytest.approx(one.expected_gain(), abs=1e-9)
+
+    def test_what_is_expected_follows_what_was_measured(self) -> None:
+        transfer = _make(_landscape(128))
+        for config in CONFIGS:
+            transfer.tell(config, _time_us(config, 512))
+        expected = transfer.expected()
+        assert min(expected, key=expected.__getitem__) == _best(512)
+        assert expected[_best(512)] == 0.0
+        for config in CONFIGS:
+            true = math.log(_time_us(config, 512) / _time_us(_best(512), 512))
+            assert expected[config] == pytest.approx(min(true, 0.3), abs=0.1) or true > 0.3
+
+    def test_the_time_told_last_counts(self) -> None:
+        one, other = _make(), _make()
+        one.tell(CONFIGS[0], 99.0)
+        for transfer in (one, other):
+            transfer.tell(CONFIGS[0], 10.0)
+        assert one.expected() == other.expected()
+
+
+class TestNeighbours:
+    @pytest.mark.parametrize("best", [64, 256, 1024])
+    def test_it_starts_at_what_serves_a_neighbour(self, best: int) -> None:
+        transfer = _make(_landscape(best))
+        assert transfer.neighbours == 1
+        assert transfer.ask(1) == [_best(best)]
+        assert all(_time_us(config, best) < 14 for config in transfer.ask(2))
+
+    @pytest.mark.parametrize(
+        ("near", "far"),
+        [
+            ({"n": 2**21}, {"n": 2**27}),
+            ({"n": 2**19}, {"n": 2**25}),
+            ({"n": 2**24}, {"n": 2**24, "kernel": "relu"}),
+            ({"n": 2**20, "dtype": "bfloat16"}, {"n": 2**21, "dtype": "bfloat16"}),
+            ({"n": 2**20, "kernel": "relu"}, {"n": 2**20, "dtype": "float16"}),
+            ({"n": 2**21}, {"n": 2**21, "alignment": "p4"}),
+            ({"n": 2**21}, {"n": 2**21, "device": "h200"}),
+        ],
+    )
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_the_nearer_one_weighs_more(
+        self, near: dict[str, int | str], far: dict[str, int | str], reverse: bool
+    ) -> None:
+        nearer = _landscape(128, **near)  # type: ignore[arg-type]
+        farther = _landscape(1024, **far)  # type: ignore[arg-type]
+        landscapes = [farther, nearer] if reverse else [nearer, farther]
+        assert _make(*landscapes).ask(1) == [_best(128)]
+
+    def test_this_problem_from_before_weighs_most(self) -> None:
+        before, other = _landscape(512, n=2**20), _landscape(64, n=2**21)
+        assert _make(other, before).ask(1) == [_best(512)]
+
+    def test_many_outweigh_one_that_is_little_nearer(self) -> None:
+        many = [_landscape(512, n=2**22 + i) for i in range(5)]
+        assert _make(_landscape(128, n=2**21), *many).ask(1) == [_best(512)]
+
+    @pytest.mark.parametrize("dims", [(("m", 2**20),), (("k", 2), ("n", 2**20)), ()])
+    def test_sizes_of_other_names_do_not_count(self, dims: tuple[tuple[str, int], ...]) -> None:
+        one = _landscape(1024)
+        transfer = _make(replace(one, problem=replace(one.problem, dims=dims)))
+        assert transfer.neighbours == 0
+        assert transfer.ask(8) == _make().ask(8)
+
+    def test_what_is_too_far_does_not_count(self) -> None:
+        assert _make(_landscape(n=2**62, alignment="p4")).neighbours == 0
+
+    def test_configurations_that_are_no_candidates_do_not_count(self) -> None:
+        others = [Config(BLOCK=96, VEC=1, num_warps=1), Config(_best(256), SPLIT=1)]
+        assert _make(_landscape(configs=others)).neighbours == 0
+        assert _make(_landscape(configs=[*others, *CONFIGS])).neighbours == 1
+
+    def test_configurations_that_failed_at_a_neighbour_disturb_nothing(self) -> None:
+        known = CONFIGS[::2]
+        short = _landscape(512, configs=known)
+        failed = _landscape(512, failed=[config for config in CONFIGS if config not in known])
+        assert _make(failed).ask(10) == _make(short).ask(10)
+
+    def test_what_no_neighbour_knows_is_neither_best_nor_worst(self) -> None:
+        known = [config for config in CONFIGS if config["num_warps"] != 8]
+        expected = _make(_landscape(configs=known)).expected()
+        unknown = [expected[config] for config in CONFIGS if config not in known]
+        assert min(expected.values()) < min(unknown)
+        assert max(unknown) < max(expected.values())
+
+    def test_what_is_known_of_half_the_space_is_used(self) -> None:
+        transfer = _make(_landscape(512, configs=[c for c in CONFIGS if c["VEC"] == 4]))
+        assert transfer.ask(1) == [_best(512)]
+
+
+class TestFailures:
+    @KNOWLEDGE
+    def test_they_are_not_asked_again_and_disturb_nothing(
+        self, landscapes: list[Landscape]
+    ) -> None:
+        failing, calm = _make(*landscapes), _make(*landscapes)
+        for transfer in (failing, calm):
+            for config in CONFIGS[::9]:
+                transfer.tell(config, _time_us(config))
+        broken = calm.peek(20)[::3]
+        for config in broken:
+            failing.tell(config, None)
+        assert failing.expected() == calm.expected()
+        assert not set(broken) & set(failing.ask(1000))
+
+    def test_one_that_was_asked_leaves_no_trace(self) -> None:
+        one, other = _make(_landscape()), _make(_landscape())
+        (config,) = one.ask(1)
+        one.tell(config, None)
+        other.tell(config, None)
+        assert one.ask(6) == other.ask(6)
+
+    def test_where_all_fail_all_are_asked(self) -> None:
+        transfer = _make(_landscape())
+        assert set(_told(transfer, 1000, lambda config: None)) == set(CONFIGS)
+        assert transfer.expected_gain() == 0.0
+
+    def test_what_is_no_candidate_teaches_nothing(self) -> None:
+        transfer = _make(_landscape())
+        transfer.tell(Config(BLOCK=96, VEC=1, num_warps=1), 0.001)
+        assert transfer.open_count == len(CONFIGS)
+        assert transfer.expected() == _make(_landscape()).expected()
+
+
+class TestExpectedGain:
+    @KNOWLEDGE
+    def test_infinite_before_and_zero_after(self, landscapes: list[Landscape]) -> None:
+        transfer = _make(*landscapes)
+        assert transfer.expected_gain() == math.inf
+        transfer.tell(CONFIGS[0], None)
+        assert transfer.expected_gain() == math.inf
+        for config in CONFIGS[1:]:
+            assert 0.0 <= transfer.expected_gain() < math.inf or config is CONFIGS[1]
+            transfer.tell(config, _time_us(config))
+        assert transfer.expected_gain() == 0.0
+
+    @KNOWLEDGE
+    def test_it_falls_as_measurements_come(self, landscapes: list[Landscape]) -> None:
+        transfer = _make(*landscapes)
+        gains = []
+        for _ in range(5):
+            _told(transfer, 8)
+            gains.append(transfer.expected_gain())
+        assert gains[-1] < 0.2 * gains[0]
+        assert gains[-1] < 0.003
+
+    def test_a_neighbour_makes_it_smaller(self) -> None:
+        """What is known of others leaves less to hope for once the best of them is measured."""
+        with_one, without = _make(_landscape()), _make()
+        for transfer in (with_one, without):
+            for config in (_best(256), _best(1024), CONFIGS[0]):
+                transfer.tell(config, _time_us(config))
+        assert with_one.expected_gain() < 0.1 * without.expected_gain()
+
+    def test_what_is_under_way_is_not_counted_as_left(self) -> None:
+        transfer = _make()
+        transfer.tell(CONFIGS[0], 10.0)
+        transfer.ask(len(CONFIGS))
+        assert transfer.expected_gain() == 0.0
+
+
+class TestPeek:
+    @KNOWLEDGE
+    def test_it_is_what_ask_would_answer_and_changes_nothing(
+        self, landscapes: list[Landscape]
+    ) -> None:
+        peeked, plain = (_make(*landscapes, first=[CONFIGS[9]]) for _ in range(2))
+        for size in (6, 4, 4, 100):
+            ahead = peeked.peek(size)
+            assert peeked.peek(size) == ahead
+            assert peeked.open_count == plain.open_count
+            assert peeked.ask(size) == plain.ask(size) == ahead
+            for config in ahead[1:]:  # one stays under way
+                peeked.tell(config, _time_us(config))
+                plain.tell(config, _time_us(config))
+        assert peeked.peek(3) == []
+
+    def test_the_first_of_many_is_the_one_asked_alone(self) -> None:
+        transfer = _make(_landscape(128))
+        _told(transfer, 3)
+        assert transfer.peek(8)[:3] == transfer.peek(3)
+
+
+class TestFinite:
+    @settings(max_examples=25)
+    @given(
+        times=st.lists(st.floats(1e-9, 1e15), min_size=1, max_size=12),
+        neighbours=st.integers(0, 1),
+    )
+    def test_no_time_breaks_the_numbers(self, times: list[float], neighbours: int) -> None:
+        transfer = _make(*[_landscape(128)][:neighbours])
+        for time_us in times:
+            (config,) = transfer.ask(1)
+            transfer.tell(config, time_us)
+            assert all(map(math.isfinite, transfer.expected().values()))
+            assert math.isfinite(transfer.expected_gain())
+            assert transfer.expected_gain() >= 0.0
+        assert len(set(transfer.ask(1000))) == len(CONFIGS) - len(times)
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_neighbour_with_huge_times_breaks_nothing(self) -> None:
+        one = _landscape(512)
+        points = tuple(replace(point, time_us=1e15) for point in one.points[:30])
+        transfer = _make(replace(one, points=points + one.points[30:]))
+        assert all(map(math.isfinite, transfer.expected().values()))
+        assert transfer.ask(1) == [_best(512)]
+
+    @KNOWLEDGE
+    def test_equal_times_break_nothing(self, landscapes: list[Landscape]) -> None:
+        transfer = _make(*landscapes)
+        assert set(_told(transfer, 1000, lambda config: 5.0)) == set(CONFIGS)
+        assert all(map(math.isfinite, transfer.expected().values()))
+
+
+class TestDistances:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"dims": (("n", 2**21),)},
+            {"dtype": "float16"},
+            {"kernel": "relu"},
+            {"alignment": "p4"},
+            {"device": "h200"},
+        ],
+    )
+    def test_whatever_differs_makes_it_less_and_both_ways_alike(
+        self, changes: dict[str, str]
+    ) -> None:
+        other = replace(PROBLEM, **changes)  # type: ignore[arg-type]
+        assert 0.0 < DISTANCES.weight(PROBLEM, other) < DISTANCES.weight(PROBLEM, PROBLEM) == 1.0
+        assert DISTANCES.weight(PROBLEM, other) == DISTANCES.weight(other, PROBLEM)
+
+    def test_the_hash_of_a_kernel_does_not_matter(self) -> None:
+        assert DISTANCES.weight(PROBLEM, replace(PROBLEM, kernel_hash="ffff")) == 1.0
+
+    def test_figures(self) -> None:
+        distances = Distances(octaves=2.0, itemsize=0.3, dtype=0.1, kernel=0.5)
+        other = replace(PROBLEM, dims=(("n", 2**23),), dtype="float16", kernel="relu")
+        assert distances.weight(PROBLEM, other) == pytest.approx(
+            math.exp(-(1.5**2 + 0.3 + 0.5) / 2)
+        )
+        halves = (replace(PROBLEM, dtype=name) for name in ("float16", "bfloat16"))
+        assert distances.weight(*halves) == pytest.approx(math.exp(-0.1 / 2))
+
+    def test_every_size_counts(self) -> None:
+        one, other = (
+            replace(PROBLEM, dims=dims) for dims in ((("k", 8), ("n", 8)), (("k", 16), ("n", 4)))
+        )
+        assert Distances(octaves=1.0).weight(one, other) == pytest.approx(math.exp(-1))
+
+    def test_a_size_may_be_zero(self) -> None:
+        """As may another project's: whole numbers from 0."""
+        none = replace(PROBLEM, dims=(("n", 0),))
+        assert 0.0 <= DISTANCES.weight(PROBLEM, none) < 1.0
+        assert DISTANCES.weight(PROBLEM, none) == DISTANCES.weight(none, PROBLEM)
+        assert DISTANCES.weight(none, none) == 1.0
+
+
+class TestPreference:
+    def test_the_share_of_the_neighbours_it_serves_by_weight(self) -> None:
+        near, far = _landscape(128), _landscape(512, n=2**23)
+        weights = [DISTANCES.weight(PROBLEM, each.problem) for each in (near, far)]
+        shares = preference(PROBLEM, CONFIGS, [near, far])
+        assert list(shares) == CONFIGS
+        assert shares[_best(128)] == pytest.approx(weights[0] / sum(weights))
+        assert shares[_best(512)] == pytest.approx(weights[1] / sum(weights))
+        assert {shares[config] for config in CONFIGS[:8]} == {0.0}
+
+    def test_half_a_percent_over_the_best_is_as_good(self) -> None:
+        points = [
+            Point(config, Status.OK, time_us)
+            for config, time_us in zip(CONFIGS, (1.0, 1.0049, 1.0051), strict=False)
+        ]
+        landscape = Landscape(PROBLEM, tuple(points))
+        assert list(preference(PROBLEM, CONFIGS[:4], [landscape]).values()) == [1, 1, 0, 0]
+
+    def test_the_best_of_a_neighbour_may_be_no_candidate(self) -> None:
+        others = [config for config in CONFIGS if config != _best(256)]
+        assert set(preference(PROBLEM, others, [_landscape()]).values()) == {0.0}
+
+    def test_what_failed_or_is_unknown_at_a_neighbour_does_not_serve_it(self) -> None:
+        landscapes = [
+            _landscape(),
+            _landscape(failed=[_best(256)]),
+            _landscape(configs=CONFIGS[:9]),
+        ]
+        assert preference(PROBLEM, CONFIGS, landscapes)[_best(256)] == pytest.approx(1 / 3)
+
+    def test_without_neighbours_nothing_is_preferred(self) -> None:
+        stranger = _landscape()
+        stranger = replace(stranger, problem=replace(stranger.problem, dims=(("m", 1),)))
+        assert preference(PROBLEM, CONFIGS, []) == dict.fromkeys(CONFIGS, 0.0)
+        assert preference(PROBLEM, CONFIGS, [stranger]) == dict.fromkeys(CONFIGS, 0.0)

@@ -1,0 +1,219 @@
+"""Read what a person gave on the command line: problems, devices, databases."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunekit.core.device import device_named
+from tunekit.core.problem import parse_shape
+from tunekit.errors import KernelError, ShapeError, UnknownDeviceError, UsageError
+from tunekit.paths import shipped_database, user_database
+
+if TYPE_CHECKING:
+    from tunekit.core.device import Device
+    from tunekit.core.evaluation import Evaluation
+    from tunekit.evaluate.host import Host
+    from tunekit.kernels.kernel import Kernel
+    from tunekit.store.cache import CacheRow
+    from tunekit.store.database import Store
+
+DEFAULT_TARGET = "rtx4090"
+"""The GPU model estimated for where there is no GPU and none is named."""
+
+
+def make_host(
+    device: str | None, target: str | None, warm: bool, say: Callable[[str], None]
+) -> Host:
+    """Where to evaluate: a GPU that is present, else an estimate for a model; `say` tells which.
+
+    Raises:
+        UsageError: both are given, or an estimate with a warm cache.
+        UnknownDeviceError: there is no such GPU, or no such model.
+    """
+    from tunekit.evaluate.host import Host
+    from tunekit.gpu import gpu_count
+
+    if device is not None and target is not None:
+        raise UsageError("--device measures and --target estimates: give one of them")
+    if target is None and (device is not None or gpu_count()):
+        return gpu_host(device, warm=warm)
+    if warm:
+        raise UsageError("--warm is about measuring: an estimate has no cache to be warm")
+    model = device_named(target or DEFAULT_TARGET)
+    why = "" if target else "No CUDA GPU in this machine: "
+    say(
+        f"{why}compiling for {model.names[0]}, checking in Triton's interpreter, estimating the "
+        "time. Nothing is measured."
+    )
+    return Host.estimating(model)
+
+
+def gpu_host(device: str | None, *, warm: bool = False) -> Host:
+    """A GPU of this machine.
+
+    Raises:
+        UnknownDeviceError: there is none.
+    """
+    from tunekit.evaluate.host import Host
+    from tunekit.gpu import gpu_count
+
+    index = gpu_index(device)
+    if not gpu_count():
+        raise UnknownDeviceError(
+            f"--device {device or 'cuda:0'}: this machine has no CUDA GPU to measure on; "
+            "`tunekit tune --target rtx4090` estimates for one"
+        )
+    return Host.on_gpu(index, warm)
+
+
+def gpu_index(device: str | None) -> int:
+    """N of `cuda:N`.
+
+    Raises:
+        UsageError: the text is anything else.
+    """
+    kind, _, index = (device or "cuda:0").partition(":")
+    if kind != "cuda" or not (index or "0").isdecimal():
+        raise UsageError(f"--device {device!r}: expected cuda or cuda:N; --target names a model")
+    return int(index or 0)
+
+
+def device_model(device: str | None, target: str | None) -> Device:
+    """The GPU model a call would run on.
+
+    Raises:
+        UsageError: both are given.
+        UnknownDeviceError: there is no such GPU, or no such model.
+    """
+    from tunekit.gpu import gpu_count, present_gpu, select_gpu
+
+    if device is not None and target is not None:
+        raise UsageError("--device is a GPU here and --target a model: give one of them")
+    if device is not None:
+        return select_gpu(gpu_index(device)).device
+    if target is None and gpu_count():
+        return present_gpu(0).device
+    return device_named(target or DEFAULT_TARGET)
+
+
+def read_shapes(shapes: Iterable[str], file: Path | None) -> list[tuple[int, ...]]:
+    """Shapes given one by one and in a file, each once.
+
+    Raises:
+        UsageError: there are none, or the file cannot be read.
+        ShapeError: one of them is no shape.
+    """
+    found = [parse_shape(text) for text in shapes]
+    if file is not None:
+        found += _shapes_in(file)
+    if not found:
+        raise UsageError("give at least one --shape, such as --shape 64,128,254,254")
+    return list(dict.fromkeys(found))
+
+
+def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"--shapes {file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--shapes {file}: expected UTF-8 text, byte {error.start} is none"
+        ) from None
+    for number, line in enumerate(lines, start=1):
+        if text := line.partition("#")[0].strip():
+            try:
+                yield parse_shape(text)
+            except ShapeError as error:
+                raise ShapeError(f"--shapes {file}, line {number}: {error}") from None
+
+
+def read_scalars(kernel: Kernel, params: Iterable[str]) -> dict[str, float]:
+    """The kernel's scalars, those given as NAME=NUMBER in place of its own.
+
+    Raises:
+        UsageError: one is no such pair, or the kernel has no scalar of that name.
+    """
+    values: dict[str, float] = {}
+    for text in params:
+        name, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--param {text!r}: expected NAME=NUMBER, such as scale=2.0")
+        values[name.strip()] = value
+    try:
+        return kernel.scalar_values(values)
+    except KernelError as error:
+        raise UsageError(f"--param: {error}") from None
+
+
+def cached_rows(kernel: str | None, device: str | None, database: Path | None) -> list[CacheRow]:
+    """Rows of the person's database, and of the shipped one where that knows better."""
+    from tunekit.runtime.known import merged_rows
+    from tunekit.store.cache import read_cache
+
+    if database is not None and not os.path.exists(database):
+        raise UsageError(f"--db {database}: no such file")
+    name = _find_name(kernel) if kernel and ":" in kernel else kernel
+    person = read_cache(database or user_database(), kernel=name)
+    shipped = read_cache(shipped_database(), kernel=name, immutable=True)
+    rows = merged_rows(person, shipped)
+    if kernel and not rows:
+        _find_name(kernel)  # a name that nothing has is a mistake: it says so
+    if device is None:
+        return rows
+    # A GPU that is not in the table is known by its rows alone.
+    known = any(row.problem.device == device for row in rows)
+    slug = device if known else device_named(device).slug
+    return [row for row in rows if row.problem.device == slug]
+
+
+def known_evaluations(
+    kernel: str | None, device: str | None, database: Path | None
+) -> list[Evaluation]:
+    """Evaluations of the person's database and of the shipped one."""
+    from tunekit.store.database import Store
+
+    if database is not None and not os.path.exists(database):
+        raise UsageError(f"--db {database}: no such file")
+    name = _find_name(kernel) if kernel and ":" in kernel else kernel
+    person = database or user_database()
+    rows: list[Evaluation] = []
+    with ExitStack() as stack:
+        stores = open_shipped(stack)
+        if person.exists():
+            stores.append(stack.enter_context(Store.open(person, readonly=True)))
+        for store in stores:
+            rows += store.evaluations(kernel=name)
+    if kernel and not rows:
+        _find_name(kernel)  # a name that nothing has is a mistake: it says so
+    if device is None:
+        return rows
+    # A GPU that is not in the table is known by its rows alone.
+    known = any(row.problem.device == device for row in rows)
+    slug = device if known else device_named(device).slug
+    return [row for row in rows if row.problem.device == slug]
+
+
+def _find_name(kernel: str) -> str:
+    from tunekit.kernels.registry import find_kernel
+
+    return find_kernel(kernel).name
+
+
+def open_shipped(stack: ExitStack) -> list[Store]:
+    """The shipped database if there is one, open until the stack ends."""
+    from tunekit.store.database import Store
+
+    path = shipped_database()
+    if not path.exists():
+        return []
+    return [stack.enter_context(Store.open(path, readonly=True, immutable=True))]

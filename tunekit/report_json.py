@@ -1,0 +1,143 @@
+"""What `--json` prints: the same facts as the tables, as plain data for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tunekit.core.device import Device
+from tunekit.report import bandwidth_gb_per_s
+
+if TYPE_CHECKING:
+    from tunekit.gpu import PresentGpu
+    from tunekit.kernels.kernel import Kernel
+    from tunekit.search.confirm import Confirmed
+    from tunekit.search.replay import Replayed
+    from tunekit.search.session import Result
+    from tunekit.store.cache import CacheRow
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """A problem's result for scripts; times in µs."""
+    winner, decision = result.winner, result.decision
+    return {
+        "kernel": result.problem.kernel,
+        "shape": list(result.shape),
+        "dims": dict(result.problem.dims),
+        "dtype": result.problem.dtype,
+        "alignment": result.problem.alignment,
+        "device": result.problem.device,
+        "source": str(winner.source),
+        "verified_by": str(winner.verified_by),
+        "config": dict(winner.config),
+        "time_us": winner.time_us,
+        "default_config": None if result.default is None else dict(result.default.config),
+        "default_time_us": None if result.default is None else result.default.time_us,
+        "speedup_over_default": decision.speedup,
+        "copy_us": decision.copy_us,
+        "gb_per_s": bandwidth_gb_per_s(result.bytes_moved, winner.time_us or float("nan")),
+        "reason": decision.reason,
+        "evaluated": result.evaluated,
+        "known_before": result.known,
+        "same_binary": result.saved,
+        "stopped": result.stopped,
+        "disturbance": winner.disturbance,
+        "space_size": result.space_size,
+        "statuses": {str(status): count for status, count in result.statuses.items()},
+        "elapsed_s": round(result.elapsed_s, 3),
+    }
+
+
+def confirmed_to_json(item: Confirmed) -> dict[str, Any]:
+    """A confirmation for scripts; times in µs."""
+    return result_to_json(item.result) | {
+        "before": {
+            "source": str(item.before.source),
+            "config": dict(item.before.config),
+            "time_us": item.before.time_us,
+        },
+        "measured": [
+            {
+                "config": dict(config),
+                "expected_us": item.expected_us.get(config),
+                "measured_us": measured_us,
+            }
+            for config, measured_us in item.measured_us.items()
+        ],
+    }
+
+
+def replayed_to_json(replayed: Replayed) -> dict[str, Any]:
+    """A replayed strategy for scripts; regrets as shares of the exhaustive best time."""
+    from tunekit.search.replay import CHECKPOINTS
+
+    stopped_after, stopped_regret = replayed.stopped()
+    return {
+        "strategy": replayed.strategy,
+        "left_out": replayed.leave_out,
+        "problems": len({run.landscape.problem for run in replayed.runs}),
+        "runs": len(replayed.runs),
+        "regret": {count: asdict(replayed.regret(count)) for count in CHECKPOINTS},
+        "stopped": {"after": stopped_after, **asdict(stopped_regret)},
+        "same_binary": replayed.saved,
+    }
+
+
+def row_to_json(row: CacheRow) -> dict[str, Any]:
+    """A cache row for scripts; times in µs."""
+    return {
+        "kernel": row.problem.kernel,
+        "kernel_hash": row.problem.kernel_hash,
+        "dims": dict(row.problem.dims),
+        "shape": list(row.shape),
+        "dtype": row.problem.dtype,
+        "alignment": row.problem.alignment,
+        "device": row.problem.device,
+        "config": dict(row.config),
+        "time_us": row.time_us,
+        "speedup_over_default": row.speedup,
+        "copy_us": row.copy_us,
+        "source": str(row.source),
+        "verified_by": str(row.verified_by),
+        "gpu_name": row.provenance.gpu_name,
+        "driver": row.provenance.driver,
+        "torch": row.provenance.torch,
+        "triton": row.provenance.triton,
+        "protocol": row.provenance.protocol,
+        "measured_at": row.provenance.created_at,
+        "reason": row.reason,
+    }
+
+
+def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
+    """A kernel for scripts."""
+    return {
+        "name": kernel.name,
+        "summary": kernel.summary,
+        "inputs": kernel.input_count,
+        "scalars": dict(kernel.scalars),
+        "space": kernel.space,
+        "source_hash": kernel.source_hash,
+    }
+
+
+def devices_to_json(present: Sequence[PresentGpu], known: Iterable[Device]) -> dict[str, Any]:
+    """Devices for scripts."""
+    return {
+        "present": [
+            {"index": gpu.index, "name": gpu.name, "target": gpu.device.slug, "driver": gpu.driver}
+            for gpu in present
+        ],
+        "known": [
+            {
+                "target": device.slug,
+                "names": list(device.names),
+                "sm_count": device.sm_count,
+                "dram_bytes_per_s": device.dram_bytes_per_s,
+                "source": device.source,
+                **device.facts(),
+            }
+            for device in known
+        ],
+    }

@@ -1,0 +1,40 @@
+"""When a search is done: nothing left to gain, near the floor, or out of budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When to stop.
+
+    Attributes:
+        least_gain: an expected gain below this share of the time is not worth a measurement.
+        fewest: configurations measured before a small expected gain is believed.
+        floor_us: what the same template takes at that size with the identity epilogue, None if
+            that is not known.
+        near_floor: share above the floor that is near enough.
+    """
+
+    least_gain: float = 0.003
+    fewest: int = 8
+    floor_us: float | None = None
+    near_floor: float = 0.005
+
+    def reason(self, measured: int, best_us: float | None, expected_gain: float) -> str:
+        """Why to stop now, in one line; empty to go on.
+
+        Args:
+            measured: configurations that have a time.
+            best_us: the fastest, None if none has.
+            expected_gain: the strategy's, as a share of the time.
+        """
+        if best_us is None:
+            return ""
+        if self.floor_us is not None and best_us <= self.floor_us * (1 + self.near_floor):
+            above = best_us / self.floor_us - 1
+            return f"within {self.near_floor:.1%} of the identity epilogue ({above:+.1%})"
+        if measured >= self.fewest and expected_gain < self.least_gain:
+            return f"expected gain {expected_gain:.2%}"
+        return ""
