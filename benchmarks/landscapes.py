@@ -2,8 +2,8 @@
 
     python benchmarks/landscapes.py benchmarks/landscapes/h100.csv.gz EVALUATIONS.jsonl[.gz] …
 
-The sources are what `tunekit tune --exhaustive` stored, or evaluations made elsewhere; the file says
-where they were recorded. tunekit/search/landscape.py is the format.
+The sources are what `tunekit tune --exhaustive` stored, or evaluations made elsewhere; the file
+says where they were recorded. tunekit/search/landscape.py is the format.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from tunekit.search.knowledge import left_out
 from tunekit.search.landscape import Landscape, Point
 from tunekit.search.replay import Regret, Replayed, Run, replay, replay_all
 from tunekit.search.stopping import Stopping
-from tunekit.search.strategies import BATCHES, STRATEGIES
+from tunekit.search.strategies import BATCH, STRATEGIES
 
 PROBLEM = Problem.of("mish_mish", "0a1b2c", {"n": 4096}, "float32", "p16", "h100")
 
@@ -100,7 +100,7 @@ class TestReplay:
         times = [20.0 - number for number in range(20)]
         run = replay(_landscape(times), "any", [], 0, most=12)
         (strategy,) = scripted
-        assert strategy.batches == [BATCHES[0], BATCHES[1], BATCHES[1]]
+        assert strategy.batches == [BATCH, BATCH, BATCH]
         assert strategy.told == [(_config(n), times[n]) for n in range(sum(strategy.batches))]
         assert run.measured == tuple(map(_config, range(12)))
         assert (run.stopped, run.saved) == (None, 0)
@@ -153,13 +153,13 @@ class TestReplay:
         """The expected gain is 0.1, then 0.001 and below."""
         landscape = _landscape([20.0 - number for number in range(20)])
         run = replay(landscape, "any", [], 0, most=20, stopping=Stopping(fewest=1))
-        assert run.stopped == sum(BATCHES)
+        assert run.stopped == 2 * BATCH
         assert len(run.measured) == 20
 
     def test_where_it_would_stop_counts_measured_ones_alone(self, scripted: list[Scripted]) -> None:
         times = [20.0 - n if n % 2 else None for n in range(20)]
         run = replay(_landscape(times), "any", [], 0, stopping=Stopping(fewest=1))
-        assert run.stopped == sum(BATCHES) // 2
+        assert run.stopped == BATCH
 
     @pytest.mark.parametrize(("floor_us", "stopped"), [(None, None), (0.5, None), (14.9, 6)])
     def test_the_floor_stops_it_too(
@@ -246,7 +246,7 @@ class TestReplayAll:
         judged = [_landscape([5.0 + number for number in range(20)])]
         bare = replace(_landscape([4.99]), problem=replace(PROBLEM, kernel="identity"))
         other = replace(bare, problem=replace(bare.problem, dims=(("n", 8192),)))
-        for known, stopped in (([bare], BATCHES[0]), ([other], sum(BATCHES)), ([], sum(BATCHES))):
+        for known, stopped in (([bare], BATCH), ([other], 2 * BATCH), ([], 2 * BATCH)):
             (found,) = replay_all(judged, known, ["transfer"], "problem", 1)
             assert found.runs[0].stopped == stopped
 

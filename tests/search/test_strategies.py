@@ -13,7 +13,7 @@ from tunekit.core.problem import Problem
 from tunekit.search import strategies
 from tunekit.search.landscape import Landscape, Point
 from tunekit.search.sampler import Sampler
-from tunekit.search.strategies import BATCHES, DRAWN, STRATEGIES, Random, Strategy, make_strategy
+from tunekit.search.strategies import BATCH, DRAWN, STRATEGIES, Random, Strategy, make_strategy
 from tunekit.search.transfer import Transfer
 
 # Few: a Gaussian process takes its time.
@@ -142,10 +142,10 @@ def test_transfer_starts_at_what_serves_the_neighbour() -> None:
 
 
 def test_transfer_tpe_begins_as_transfer_does_and_leaves_the_rest_to_tpe() -> None:
-    begin = _make("transfer").peek(BATCHES[0])
+    begin = _make("transfer").peek(BATCH)
     strategy = _make("transfer-tpe")
     assert isinstance(strategy, Sampler)
-    assert strategy.ask(BATCHES[0]) == begin
+    assert strategy.ask(BATCH) == begin
     assert begin[:2] == FIRST
 
 

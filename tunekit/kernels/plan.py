@@ -145,9 +145,10 @@ class Launch:
         config: Config,
     ) -> dict[str, Any]:
         """The keyword arguments of one launch: every slot filled, the configuration added."""
-
-        slots = self.arguments.items()
-        return {name: _filled(slot, inputs, outputs, scalars) for name, slot in slots} | dict(config)
+        filled = {
+            name: _filled(slot, inputs, outputs, scalars) for name, slot in self.arguments.items()
+        }
+        return filled | dict(config)
 
 
 def _filled(

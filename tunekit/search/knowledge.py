@@ -66,7 +66,8 @@ class Knowledge:
     def floor_us(self, problem: Problem, *, warm: bool = False) -> float | None:
         """What the identity epilogue takes at that size, None where that was never measured."""
         bare = replace(problem, kernel=FLOOR_KERNEL, kernel_hash="")
-        return floor_us(problem, self.near(bare, warm=warm))
+        found = [each for each in (*self._recorded, *self._stored(bare)) if each.warm == warm]
+        return floor_us(problem, left_out(self._leave_out, problem, found))
 
     def _stored(self, problem: Problem) -> list[Landscape]:
         """Read anew each time: what was tuned a moment ago counts."""

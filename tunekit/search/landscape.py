@@ -251,7 +251,10 @@ def _scatter(alone: Mapping[Config, Evaluation], raced: Mapping[Config, Evaluati
     logs = [
         math.log(row.time_us / alone[config].time_us)  # type: ignore[operator]
         for config, row in raced.items()
-        if row.time_us and config in alone and len(alone[config].samples_us) > 2
+        if row.time_us
+        and config in alone
+        and alone[config].time_us
+        and len(alone[config].samples_us) > 2
     ]
     if len(logs) < _FEWEST_TWICE:
         return 0.0

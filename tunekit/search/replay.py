@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunekit.core.config import Config
-from tunekit.errors import UsageError
 from tunekit.search.knowledge import floor_us, left_out
 from tunekit.search.landscape import Landscape
 from tunekit.search.stopping import Stopping
-from tunekit.search.strategies import BATCHES, DRAWN, STRATEGIES, make_strategy
+from tunekit.search.strategies import BATCH, DRAWN, make_strategy
 
 CHECKPOINTS = (1, 5, 10, 20, 40)
 """Distinct measured configurations after which a regret is read."""
@@ -104,14 +103,15 @@ def replay_all(
         seeds: from how many seeds a strategy is run that draws.
         most: distinct measured configurations of a run.
     """
-    for name in strategies:
-        if name not in STRATEGIES:
-            raise UsageError(f"--strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     found = []
     for name in strategies:
         runs = []
         for landscape in landscapes:
-            others = left_out(leave_out, landscape.problem, known)
+            others = [
+                each
+                for each in left_out(leave_out, landscape.problem, known)
+                if each.warm == landscape.warm
+            ]
             stopping = Stopping(floor_us=floor_us(landscape.problem, others))
             for seed in range(seeds if name in DRAWN else 1):
                 runs.append(replay(landscape, name, others, seed, most, stopping))
@@ -141,9 +141,9 @@ def replay(
     strategy = make_strategy(name, landscape.problem, list(points), (), known, seed)
     measured: list[Config] = []
     by_binary: dict[str, float | None] = {}
-    stopped, saved, batch = None, 0, BATCHES[0]
+    stopped, saved = None, 0
     while len(measured) < most and strategy.open_count:
-        for config in strategy.ask(batch):
+        for config in strategy.ask(BATCH):
             point = points[config]
             binary = point.binary.hash if point.binary else ""
             strategy.tell(config, by_binary.get(binary, point.time_us))
@@ -152,10 +152,9 @@ def replay(
             elif point.time_us is not None:
                 measured.append(config)
             if binary:
-                by_binary[binary] = point.time_us
-        batch = BATCHES[1]
+                by_binary.setdefault(binary, point.time_us)
         if stopped is None and stopping is not None and measured:
             best_us = min(landscape.times_us[config] for config in measured)
             if stopping.reason(len(measured), best_us, strategy.expected_gain()):
-                stopped = len(measured)
+                stopped = min(len(measured), most)
     return Run(landscape, tuple(measured[:most]), stopped, saved)

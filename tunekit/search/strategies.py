@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tunekit.core.config import Config
 from tunekit.core.problem import Problem
+from tunekit.errors import UsageError
 from tunekit.search.landscape import Landscape
 from tunekit.search.sampler import Sampler, gp, tpe
 from tunekit.search.transfer import Transfer
@@ -20,11 +21,11 @@ STRATEGIES = ("transfer", "transfer-tpe", "tpe", "gp", "random")
 DRAWN = frozenset({"transfer-tpe", "tpe", "gp", "random"})
 """Strategies whose choices depend on the seed."""
 
-BATCHES = (6, 4)
-"""Configurations asked at a time: first, and from then on. Few, because each is chosen in view of
-the times of those before; the next ones are compiled meanwhile."""
+BATCH = 4
+"""Configurations asked at a time. Few, because each is chosen in view of the times of those before;
+the next ones are compiled meanwhile."""
 
-_BEGIN = BATCHES[0]
+_BEGIN = 5
 
 
 class Strategy(Protocol):
@@ -62,6 +63,7 @@ class Random:
     """
 
     def __init__(self, configs: Sequence[Config], first: Sequence[Config], seed: int) -> None:
+        first = [config for config in first if config in configs]
         rest = [config for config in configs if config not in first]
         random.Random(seed).shuffle(rest)
         self._open = dict.fromkeys([*first, *rest])
@@ -110,6 +112,8 @@ def make_strategy(
         landscapes: what is known of other problems.
         seed: where the strategy draws.
     """
+    if name not in STRATEGIES:
+        raise UsageError(f"--strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     if name == "random":
         return Random(configs, first, seed)
     if name == "gp":

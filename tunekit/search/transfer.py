@@ -37,18 +37,18 @@ class Distances:
     """
 
     octaves: float = 2.2
-    itemsize: float = 2.0
+    itemsize: float = 4.0
     dtype: float = 0.2
     kernel: float = 0.7
-    alignment: float = 6.0
-    device: float = 1.0
+    alignment: float = 3.0
+    device: float = 2.0
 
     def weight(self, one: Problem, other: Problem) -> float:
         """exp(−d²/2) of the distance d; 0 where the sizes have other names."""
         sizes, others = dict(one.dims), dict(other.dims)
         if sizes.keys() != others.keys():
             return 0.0
-        octaves = (math.log2(sizes[name] / others[name]) for name in sizes)
+        octaves = (_octaves(sizes[name]) - _octaves(others[name]) for name in sizes)
         square = sum((step / self.octaves) ** 2 for step in octaves)
         if one.dtype != other.dtype:
             same = ITEMSIZES.get(one.dtype) == ITEMSIZES.get(other.dtype)
@@ -61,6 +61,11 @@ class Distances:
 
 DISTANCES = Distances()
 
+
+def _octaves(value: int) -> float:
+    return math.log2(max(value, 0.5))  # a size or an axis may be 0: one step below 1
+
+
 _WORST = 0.4
 """Log times above the best by more are cut: how bad a bad one is teaches nothing."""
 _OWN_DEVIATION, _STRANGE_DEVIATION = 0.015, 0.15
@@ -71,6 +76,8 @@ _LEVEL_DEVIATION = 0.1
 """Deviation of a problem's level: its best time is not known beforehand."""
 _NOISE = 0.004
 """Deviation of a measurement, in log time."""
+_OUTLYING = 4.0
+"""Deviations above what is expected at which a measurement is cut."""
 _LEAST_WEIGHT = 1e-6
 _AS_GOOD = 0.005
 """Log time above a problem's best that still counts as good there."""
@@ -109,7 +116,8 @@ class Transfer:
         steps = _between(_OWN_STEPS, _STRANGE_STEPS, strange)
         own = deviation**2 * _likeness(self._configs, steps)
         self._covariance = learned + own + _LEVEL_DEVIATION**2
-        self._first = [self._place[config] for config in first if config in self._place]
+        places = (self._place[config] for config in first if config in self._place)
+        self._first = list(dict.fromkeys(places))
         self._logs: dict[int, float] = {}
         self._open = dict.fromkeys(range(len(self._configs)))
         self._asked: set[int] = set()
@@ -181,19 +189,22 @@ class Transfer:
     def _posterior(self, logs: dict[int, float]) -> tuple[Array, Array]:
         """Mean and deviation of every log time, given some (Rasmussen and Williams, eq. 2.23-24).
 
-        The level of the problem is taken from the first measurement; its own uncertainty is part
-        of the covariance.
+        The level of the problem is the median of what was measured above what was expected; its
+        own uncertainty is part of the covariance.
         """
         variance = self._covariance.diagonal()
         if not logs:
             return self._mean, np.sqrt(variance)
         seen = list(logs)
         measured = np.array(list(logs.values()))
-        level = float((measured - self._mean[seen]).mean())
+        above = measured - self._mean[seen]
+        level = float(np.median(above))
         across = self._covariance[seen]
         among = across[:, seen] + _NOISE**2 * np.eye(len(seen))
         gain = np.linalg.solve(among, across)
-        residual = np.minimum(measured - level - self._mean[seen], _WORST)
+        # What is far slower than expected teaches no more than that: it may be one bad sample.
+        own = np.sqrt(np.maximum(variance[seen] - _LEVEL_DEVIATION**2, 0.0) + _NOISE**2)
+        residual = np.minimum(above - level, np.minimum(_OUTLYING * own, _WORST))
         mean = level + self._mean + residual @ gain
         left = variance - np.einsum("ij,ij->j", across, gain)
         return mean, np.sqrt(np.maximum(left, 1e-12))
@@ -271,7 +282,7 @@ def _between(one: float, other: float, share: float) -> float:
 def _likeness(configs: Sequence[Config], steps: float) -> Array:
     """exp(−d²/2) of the distance between configurations; so many doublings of an axis are 1."""
     axes = list(configs[0]) if configs else []
-    places: Array = np.array([[math.log2(config[axis]) for axis in axes] for config in configs])
+    places: Array = np.array([[_octaves(config[axis]) for axis in axes] for config in configs])
     square = (((places[:, None] - places[None]) / steps) ** 2).sum(axis=-1)
     likeness: Array = np.exp(-square / 2)
     return likeness

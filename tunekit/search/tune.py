@@ -14,7 +14,7 @@ from tunekit.search.knowledge import Knowledge
 from tunekit.search.projection import project
 from tunekit.search.session import Progress, Result, Session, Task
 from tunekit.search.stopping import Stopping
-from tunekit.search.strategies import BATCHES, Strategy, make_strategy
+from tunekit.search.strategies import BATCH, Strategy, make_strategy
 from tunekit.store.database import Store
 
 _AHEAD = 8
@@ -112,7 +112,6 @@ def _search(
     began: float,
 ) -> str:
     """Evaluate what the strategy asks for until there is a reason to stop, which is returned."""
-    batch = BATCHES[0]
     while True:
         best_us = _best_us(found)
         measured = sum(row.verified for row in found.values())
@@ -124,12 +123,11 @@ def _search(
             return reason
         if reason := _late(session, began):
             return reason
-        asked = strategy.ask(min(batch, budget - len(found)))
+        asked = strategy.ask(min(BATCH, budget - len(found)))
         ahead = strategy.peek(min(_AHEAD, budget - len(found) - len(asked)))
         for row in session.evaluate(asked, ahead, best_us):
             strategy.tell(row.config, row.time_us if row.verified else None)
             found[row.config] = row
-        batch = BATCHES[1]
 
 
 def _evaluate_all(
