@@ -15,7 +15,8 @@ import argparse
 import gzip
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tunekit import records
@@ -34,6 +35,7 @@ BIG_SHAPES = {
     "mish_mish": (64, 128, 254, 254),
 }
 SIZES = tuple(2**k for k in range(12, 29, 2)) + tuple(2**k + 1 for k in (13, 17, 21, 25))
+_KEPT = 6
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -94,11 +96,29 @@ def read(source: Path, folder: Path) -> list[Evaluation | Decision]:
 
 
 def decided(rows: Iterable[Evaluation | Decision]) -> list[Evaluation | Decision]:
-    """The decisions and the evaluations they rest on."""
+    """The decisions and the evaluations they rest on.
+
+    Of a complete space all that come near are raced: the winner, the default and the fastest of the
+    others stand for them here.
+    """
     rows = list(rows)
-    decisions = [row for row in rows if isinstance(row, Decision)]
-    needed = {uid for row in decisions for uid in (*row.rows, row.winner, row.default) if uid}
-    return [row for row in rows if isinstance(row, Decision) or row.uid in needed]
+    times_us = {row.uid: row.time_us or 0.0 for row in rows if isinstance(row, Evaluation)}
+    decisions = [
+        replace(row, rows=tuple(_mainstay(row, times_us)))
+        for row in rows
+        if isinstance(row, Decision)
+    ]
+    needed = {uid for row in decisions for uid in row.rows}
+    return [
+        *(row for row in rows if isinstance(row, Evaluation) and row.uid in needed),
+        *decisions,
+    ]
+
+
+def _mainstay(decision: Decision, times_us: Mapping[str, float]) -> dict[str, None]:
+    first = [uid for uid in (decision.winner, decision.default) if uid]
+    fastest = sorted(decision.rows, key=lambda uid: times_us[uid])
+    return dict.fromkeys([*first, *fastest[:_KEPT]])
 
 
 def main() -> None:

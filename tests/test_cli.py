@@ -419,8 +419,8 @@ def test_a_kernel_of_one_s_own_by_file_and_by_module(
 
 
 def test_show(run: Run, tuned: Path) -> None:
-    for arguments in ([], ["mish_mish"], ["--device", "H100"], ["--db", tuned]):
-        out = run("show", *arguments).out
+    for options in ([], ["mish_mish"], ["--device", "H100"], ["--db", tuned]):
+        out = run("show", *options).out
         assert "mish_mish" in out
         assert "n=4096" in out
         assert "estimated" in out

@@ -19,11 +19,11 @@ def case_of(times_us: dict[Config, float], size: int = 4096) -> decide_noise.Cas
 def test_every_recorded_problem_has_noise_of_its_size() -> None:
     for device in decide_noise.DEVICES:
         cases = decide_noise.recorded_cases(device)
-        assert len(cases) == 126
+        assert len(cases) == {"h100": 174, "h200": 141}[device]
         for case in cases:
             assert case.default in case.times_us
             races = decide_noise.recorded_noise()[device, case.elements]
-            assert all(len(race) == 21 for race in races)
+            assert all(len(race) in (21, 24) for race in races)
 
 
 @pytest.mark.parametrize("added", decide_noise.NOISES, ids=lambda added: added.name)
@@ -39,7 +39,7 @@ def test_never_slower_and_seldom_missed(device: str, added: decide_noise.Disturb
 def test_tunings_agree_and_lose_little(device: str) -> None:
     scenario = decide_noise.Scenario("sparse", every=14)
     found = decide_noise.repeated(device, scenario, tunings=10)
-    assert len(found) == 9
+    assert len(found) > 9
     assert np.mean([each.same for each in found]) >= 0.85
     assert np.mean([each.slower for each in found]) <= decide_noise.FALSE_GOAL
     losses = [loss for each in found for loss in each.losses]

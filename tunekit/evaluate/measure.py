@@ -156,7 +156,6 @@ class Timer:
 
     def __init__(self, launch: Launch, rotation: Rotation) -> None:
         self._rotation = rotation  # the graph holds addresses: the buffers must live as long
-        self._launch = launch
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.launches = rotation.launches
         launch(0)  # what is loaded at the first launch cannot be while capturing
@@ -168,15 +167,6 @@ class Timer:
             self._graph = self._capture(launch)
             self.sample_us()
         settle()
-
-    def renew(self) -> None:
-        """Capture the graph anew.
-
-        A graph is as fast as the one before but for some tenths of a percent, which last as long as
-        it does: more samples of one graph do not remove them.
-        """
-        self._graph = self._capture(self._launch)
-        self.sample_us()  # the first replay also uploads the graph
 
     def _capture(self, launch: Launch) -> torch.cuda.CUDAGraph:
         """A graph of the launches.

@@ -34,7 +34,6 @@ from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 
 _CHECK_ELEMENTS = 2**16
-_REPLAYS_A_ROUND = 3
 _SPARE_BYTES = 2**30 + 2**28
 """What computing the reference and comparing with it need besides, a part at a time."""
 
@@ -120,8 +119,7 @@ class DeviceEvaluator:
     def race(self, jobs: Sequence[Job], rounds: int) -> Race:
         """Interleaved samples of several configurations of a problem, and of a plain copy.
 
-        In each round everyone has a new graph, and its sample is the median of a few replays,
-        interleaved too. Asked again, a configuration that was in the last race is ready.
+        Asked again, a configuration that was in the last race is ready.
         """
         workload = self._workload(jobs[0])
         before = dict(workload.racing)
@@ -132,17 +130,9 @@ class DeviceEvaluator:
                 workload, self._load(workload, job), job
             )
         copy = workload.racing[None] = before.get(None) or _copy_timer(workload.rotation)
-        timers = [*(workload.racing[job.config] for job in jobs), copy]
-        rows, disturbances = [], []
-        for _ in range(rounds):
-            for timer in timers:
-                timer.renew()
-            replays, disturbance = interleaved(timers, _REPLAYS_A_ROUND, self._watch)
-            rows.append([statistics.median(each) for each in replays])
-            disturbances.append(disturbance)
-        *samples, copied = zip(*rows, strict=True)
-        told = dict.fromkeys(filter(None, disturbances))
-        return Race(samples, copied, "; ".join(told))
+        timers = [workload.racing[job.config] for job in jobs]
+        samples, disturbance = interleaved([*timers, copy], rounds, self._watch)
+        return Race(samples[:-1], samples[-1], disturbance)
 
     def _workload(self, job: Job) -> Workload:
         key = (job.kernel, job.shape, job.dtype, job.seed, tuple(job.scalars.items()), job.warm)

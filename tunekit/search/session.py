@@ -29,7 +29,7 @@ _ESTIMATED_FINALISTS = 6
 _HOPELESS = 1.5
 """A first sample this many times the best so far is the last one."""
 _RECORDED_MARGIN = 0.1
-_RECORDED_ROUNDS = 12
+_RECORDED_ROUNDS = 24
 """Of a complete landscape all within this share of the best are measured side by side, so often:
 what tells near equals apart, and a noise floor for replays."""
 
@@ -298,10 +298,10 @@ class Session:
             entrants = [
                 each for each in candidates if each.median_us <= limit_us or each.config == default
             ]
-            run = race.run(entrants, default, self._sampler(entrants), liked, (_RECORDED_ROUNDS,))
+            blocks: Sequence[int] = (_RECORDED_ROUNDS,)
         else:
-            entrants = race.entrants(candidates, default, liked)
-            run = race.run(entrants, default, self._sampler(entrants), liked)
+            entrants, blocks = race.entrants(candidates, default, liked), race.BLOCKS
+        run = race.run(entrants, default, self._sampler(entrants), liked, blocks)
         raced = [self._raced(rows[finalist.config], finalist) for finalist in run.finalists]
         self.store.add(raced)
         verdict = decide(run.finalists, default, liked)
