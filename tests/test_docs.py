@@ -206,6 +206,23 @@ def test_the_range_of_the_landscapes_in_the_readme_is_right() -> None:
     assert f"took {min(ratios):.1f} to {max(ratios):.1f} times" in README.read_text("utf-8")
 
 
+def test_the_regrets_in_the_search_page_are_those_of_the_benchmark() -> None:
+    """The first table of the results is the one cited: mean and 95th percentile of each."""
+    results = (ROOT / "benchmarks" / "results" / "search.md").read_text(encoding="utf-8")
+    printed = {}
+    for line in results.partition("## Pointwise on an H200")[0].splitlines():
+        name, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
+        if cells and "/" in cells[0]:
+            pairs = [" / ".join(cell.split(" / ")[:2]) for cell in cells[:6]]
+            printed.setdefault(name, dict(zip((1, 5, 10, 20, 30, 40), pairs, strict=True)))
+    names = {"Optuna TPE": "tpe", "`transfer-tpe`": "transfer-tpe", "random": "random"}
+    names |= {"`transfer`, what `tune` uses": "transfer"}
+    cited = {row[0]: row[1:] for row in _rows(ROOT / "docs" / "search.md", "strategy")}
+    assert names.keys() <= cited.keys()
+    for name, strategy in names.items():
+        assert cited[name] == [printed[strategy][count] for count in (1, 5, 10, 20, 40)]
+
+
 def test_the_constants_of_the_model_are_as_documented() -> None:
     documented = {row[0].strip("`"): float(row[1]) for row in _rows(ARCHITECTURE, "constant")}
     assert documented == asdict(CONSTANTS)

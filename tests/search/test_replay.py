@@ -161,11 +161,11 @@ class TestReplay:
         run = replay(_landscape(times), "any", [], 0, stopping=Stopping(fewest=1))
         assert run.stopped == BATCH
 
-    @pytest.mark.parametrize(("floor_us", "stopped"), [(None, None), (0.5, None), (14.9, 6)])
+    @pytest.mark.parametrize(("floor_us", "stopped"), [(None, None), (0.5, None), (16.9, BATCH)])
     def test_the_floor_stops_it_too(
         self, floor_us: float | None, stopped: int | None, scripted: list[Scripted]
     ) -> None:
-        """The best of the first six takes 15 µs."""
+        """The best of the first four takes 17 µs."""
         stopping = Stopping(least_gain=0.0, floor_us=floor_us, near_floor=0.01)
         landscape = _landscape([20.0 - number for number in range(20)])
         assert replay(landscape, "any", [], 0, stopping=stopping).stopped == stopped

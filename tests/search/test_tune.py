@@ -200,9 +200,9 @@ def test_a_timeout_ends_the_search_and_not_what_is_under_way(
 ) -> None:
     host = gpu_host(_Clock(monkeypatch).takes(1.0))
     result = search(a_task(trials=60, timeout_s=20.0), host, store)
-    assert result.evaluated == 22  # six, then four at a time
+    assert result.evaluated == 24  # four at a time
     assert result.winner.time_us < time_us(DEFAULT)
-    assert search(a_task(trials=60), gpu_host(time_us), store).evaluated == 38
+    assert search(a_task(trials=60), gpu_host(time_us), store).evaluated == 36
 
 
 def test_a_timeout_before_anything_was_evaluated(
@@ -485,7 +485,7 @@ def test_it_stops_near_the_identity_epilogue(gpu_host: MakeHost, store: Store) -
     search(a_task(trials=2, kernel=KERNELS["identity"]), gpu_host(lambda c: floor_us), store)
     at_once = gpu_host(lambda config: floor_us * 1.001)
     result = search(a_task(trials=60, strategy="transfer"), at_once, store)
-    assert result.evaluated == 6
+    assert result.evaluated == 4
     assert result.stopped.startswith("within 0.5% of the identity epilogue (")
 
 

@@ -11,7 +11,7 @@ from tunekit.core.config import Config
 from tunekit.search.knowledge import floor_us, left_out
 from tunekit.search.landscape import Landscape
 from tunekit.search.stopping import Stopping
-from tunekit.search.strategies import BATCH, DRAWN, make_strategy
+from tunekit.search.strategies import BATCH, DRAWN, check_strategy, make_strategy
 
 CHECKPOINTS = (1, 5, 10, 20, 40)
 """Distinct measured configurations after which a regret is read."""
@@ -102,9 +102,15 @@ def replay_all(
         leave_out: one of `knowledge.LEFT_OUT`.
         seeds: from how many seeds a strategy is run that draws.
         most: distinct measured configurations of a run.
+
+    Raises:
+        UsageError: there is no strategy of that name.
     """
+    names = list(strategies)
+    for name in names:
+        check_strategy(name)
     found = []
-    for name in strategies:
+    for name in names:
         runs = []
         for landscape in landscapes:
             others = [

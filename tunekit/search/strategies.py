@@ -93,6 +93,16 @@ class Random:
         return math.inf if self._open else 0.0
 
 
+def check_strategy(name: str) -> None:
+    """Refuse what is no strategy.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in STRATEGIES:
+        raise UsageError(f"--strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
+
+
 def make_strategy(
     name: str,
     problem: Problem,
@@ -111,9 +121,11 @@ def make_strategy(
         first: asked before any other.
         landscapes: what is known of other problems.
         seed: where the strategy draws.
+
+    Raises:
+        UsageError: there is no strategy of that name.
     """
-    if name not in STRATEGIES:
-        raise UsageError(f"--strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
+    check_strategy(name)
     if name == "random":
         return Random(configs, first, seed)
     if name == "gp":
