@@ -25,7 +25,7 @@ from tunekit.core.evaluation import Decision, Evaluation
 from tunekit.evaluate.host import Host
 from tunekit.kernels.library import KERNELS
 from tunekit.search.projection import project
-from tunekit.search.session import Progress, Task
+from tunekit.search.task import Progress, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
 

@@ -35,7 +35,7 @@ from tunekit.gpu import present_gpu
 from tunekit.kernels.registry import find_kernel
 from tunekit.paths import shipped_landscapes
 from tunekit.search.knowledge import Knowledge
-from tunekit.search.session import Progress, Result, Task
+from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
 

@@ -20,7 +20,7 @@ from tunekit.gpu import PresentGpu
 from tunekit.kernels.library import KERNELS
 from tunekit.runtime.lookup import Choice, Served
 from tunekit.search.confirm import Confirmed
-from tunekit.search.session import Progress, Result, Task
+from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.cache import CacheRow
 from tunekit.store.database import Store

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tunekit.core.device import device_named
 from tunekit.core.problem import parse_shape
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tunekit.kernels.kernel import Kernel
     from tunekit.store.cache import CacheRow
     from tunekit.store.database import Store
+
+Row = TypeVar("Row", "CacheRow", "Evaluation")
 
 DEFAULT_TARGET = "rtx4090"
 """The GPU model estimated for where there is no GPU and none is named."""
@@ -168,12 +170,7 @@ def cached_rows(kernel: str | None, device: str | None, database: Path | None) -
     rows = merged_rows(person, shipped)
     if kernel and not rows:
         _find_name(kernel)  # a name that nothing has is a mistake: it says so
-    if device is None:
-        return rows
-    # A GPU that is not in the table is known by its rows alone.
-    known = any(row.problem.device == device for row in rows)
-    slug = device if known else device_named(device).slug
-    return [row for row in rows if row.problem.device == slug]
+    return _on_device(rows, device)
 
 
 def known_evaluations(
@@ -195,6 +192,10 @@ def known_evaluations(
             rows += store.evaluations(kernel=name)
     if kernel and not rows:
         _find_name(kernel)  # a name that nothing has is a mistake: it says so
+    return _on_device(rows, device)
+
+
+def _on_device(rows: list[Row], device: str | None) -> list[Row]:
     if device is None:
         return rows
     # A GPU that is not in the table is known by its rows alone.

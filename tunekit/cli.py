@@ -34,7 +34,7 @@ from tunekit.paths import shipped_landscapes, user_database
 
 if TYPE_CHECKING:
     from tunekit.search.confirm import Confirmed
-    from tunekit.search.session import Result
+    from tunekit.search.task import Result
 
 _DEFAULT_TRIALS = 60
 
@@ -118,7 +118,7 @@ def tune(
     """
     from tunekit.kernels.registry import find_kernel
     from tunekit.search.knowledge import Knowledge
-    from tunekit.search.session import Task
+    from tunekit.search.task import Task
     from tunekit.search.tune import tune as tune_problem
     from tunekit.store.database import Store
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tunekit.runtime.lookup import Choice
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Regret, Replayed
-    from tunekit.search.session import Progress as Watched
-    from tunekit.search.session import Result
+    from tunekit.search.task import Progress as Watched
+    from tunekit.search.task import Result
     from tunekit.store.cache import CacheRow
 
 _PLAIN_WIDTH = 10_000
@@ -69,7 +69,7 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Watched]:
         """A bar on a terminal, a plain line every fifth of the way elsewhere."""
-        from tunekit.search.session import Progress as Watched
+        from tunekit.search.task import Progress as Watched
 
         if not self._out.is_interactive:
             yield Watched(on_change=_PlainProgress(self, title))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tunekit.kernels.kernel import Kernel
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Replayed
-    from tunekit.search.session import Result
+    from tunekit.search.task import Result
     from tunekit.store.cache import CacheRow
 
 

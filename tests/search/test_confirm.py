@@ -15,7 +15,7 @@ from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
 from tunekit.kernels.library import KERNELS
 from tunekit.search.confirm import MOST_CONFIRMED, Confirmed, Pending, confirm, pending
-from tunekit.search.session import Progress, Task
+from tunekit.search.task import Progress, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
 

@@ -15,7 +15,8 @@ from tunekit.evaluate.job import Outcome
 from tunekit.kernels.library import KERNELS
 from tunekit.search.landscape import Landscape, Point
 from tunekit.search.leaders import Leaders
-from tunekit.search.session import Progress, Session, Task
+from tunekit.search.session import Session
+from tunekit.search.task import Progress, Task
 from tunekit.store.database import Store
 
 MakeHost = Callable[..., Host]

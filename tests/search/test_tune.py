@@ -32,7 +32,7 @@ from tunekit.kernels.library import KERNELS
 from tunekit.notices import TunekitWarning
 from tunekit.search import tune as tuning
 from tunekit.search.projection import study_name
-from tunekit.search.session import Progress, Result, Task
+from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
 

@@ -11,7 +11,8 @@ from tunekit.core.evaluation import Decision, Evaluation, Source
 from tunekit.core.problem import Problem
 from tunekit.evaluate.host import Host
 from tunekit.kernels.kernel import Kernel
-from tunekit.search.session import Progress, Result, Session, Task
+from tunekit.search.session import Session
+from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import project_study
 from tunekit.store.cache import CacheRow
 from tunekit.store.database import Store

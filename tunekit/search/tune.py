@@ -12,9 +12,10 @@ from tunekit.evaluate.host import Host
 from tunekit.notices import warn
 from tunekit.search.knowledge import Knowledge
 from tunekit.search.projection import project
-from tunekit.search.session import Progress, Result, Session, Task
+from tunekit.search.session import Session
 from tunekit.search.stopping import Stopping
 from tunekit.search.strategies import BATCH, Strategy, make_strategy
+from tunekit.search.task import Progress, Result, Task
 from tunekit.store.database import Store
 
 _AHEAD = 8
