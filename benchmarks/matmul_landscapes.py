@@ -47,8 +47,10 @@ from tunekit.evaluate.compile import (
     stand_in,
 )
 from tunekit.evaluate.limits import unfit_reason
-from tunekit.evaluate.measure import PROTOCOL, Rotation, Timer, interleaved_us, rotation_of
+from tunekit.evaluate.measure import PROTOCOL, interleaved_us
+from tunekit.evaluate.rotation import Rotation, rotation_of
 from tunekit.evaluate.text import one_line
+from tunekit.evaluate.timer import Timer
 from tunekit.gpu import PresentGpu, select_gpu
 from tunekit.kernels.plan import (
     Input,

@@ -38,7 +38,7 @@ KERNEL = KERNELS["mish_mish"]
 SIZES = {"small": (2**14,), "middle": (2**22,), "large": (64, 128, 254, 254)}
 DTYPES = ("float32", "bfloat16")
 SAME_GOAL, APART_GOAL, BEST_GOAL = 28 / 30, 0.01, 0.01
-LEFT_OUT = "size"
+LEFT_OUT = "problem"
 _ROUNDS = 60
 
 

@@ -32,7 +32,7 @@ from tunekit.core.space import context
 from tunekit.errors import DeviceMemoryError, NothingTunedError
 from tunekit.evaluate import verify
 from tunekit.evaluate.job import Job, Outcome, Race
-from tunekit.evaluate.measure import Rotation
+from tunekit.evaluate.rotation import Rotation
 from tunekit.gpu import PresentGpu
 from tunekit.kernels.library import KERNELS
 

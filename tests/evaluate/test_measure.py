@@ -6,112 +6,24 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-import torch
 
 from tunekit.evaluate import measure as module
 from tunekit.evaluate.measure import (
     PROTOCOL,
     Measurement,
-    Rotation,
-    Timer,
     interleaved,
     interleaved_us,
     measure,
     median_us,
     protocol_name,
-    rotation_of,
 )
 from tunekit.evaluate.noise import OTHER_PROCESS, Reading, Watch
-
-L2 = 1 << 20
-
-
-def _rotation(elements: int, l2_bytes: int = L2, inputs: int = 1):  # type: ignore[no-untyped-def]
-    x = torch.arange(elements, dtype=torch.float32)
-    return rotation_of([x + i for i in range(inputs)], torch.empty(elements), l2_bytes)
+from tunekit.evaluate.timer import Timer
 
 
-class TestRotation:
-    @pytest.mark.parametrize(
-        ("elements", "inputs", "sets"),
-        [
-            (1 << 20, 1, 1),  # 8 MB: four times the cache
-            (1 << 17, 1, 2),  # 1 MB a set: two exceed 2 MB
-            (1 << 16, 1, 4),
-            (1 << 16, 3, 2),
-            ((1 << 16) + 1, 1, 4),
-            ((1 << 16) - 1, 1, 5),
-        ],
-    )
-    def test_the_sets_together_are_twice_the_cache(
-        self, elements: int, inputs: int, sets: int
-    ) -> None:
-        rotation = _rotation(elements, inputs=inputs)
-        assert rotation.sets == sets
-        assert sets * elements * 4 * (inputs + 1) >= 2 * L2
-        assert rotation.flush is None
-
-    def test_tiny_ones_are_bounded_in_number_and_get_a_buffer_to_flush(self) -> None:
-        rotation = _rotation(16)
-        assert rotation.sets == 256
-        assert rotation.flush is not None
-        assert rotation.flush.nbytes == 2 * L2
-
-    def test_every_set_has_the_same_values_in_memory_of_its_own(self) -> None:
-        rotation = _rotation(1 << 16, inputs=2)
-        tensors = [x for inputs in rotation.inputs for x in inputs] + list(rotation.outputs)
-        assert len({x.data_ptr() for x in tensors}) == 3 * rotation.sets
-        for first, second in rotation.inputs:
-            assert torch.equal(first, rotation.inputs[0][0])
-            assert torch.equal(second, first + 1)
-
-    def test_the_first_set_is_what_was_given(self) -> None:
-        x, output = torch.randn(64), torch.empty(64)
-        rotation = rotation_of([x], output, L2)
-        assert rotation.inputs[0][0] is x
-        assert rotation.outputs[0] is output
-
-
-class TestWarm:
-    @pytest.mark.parametrize("elements", [16, 1 << 16, 1 << 20])
-    def test_one_set_whatever_the_size(self, elements: int) -> None:
-        x, output = torch.randn(elements), torch.empty(elements)
-        rotation = rotation_of([x], output, L2, warm=True)
-        assert rotation.sets == 1
-        assert rotation.flush is None
-        assert rotation.inputs[0][0] is x
-        assert rotation.outputs[0] is output
-
-    def test_launches_repeat_in_the_graph(self) -> None:
-        rotation = rotation_of([torch.empty(16)], torch.empty(16), L2, warm=True)
-        assert rotation.launches == 250  # 2 µs each: 500 µs
-
-    def test_each_protocol_has_a_name_of_its_own(self) -> None:
-        assert protocol_name(warm=False) == PROTOCOL == "graph-cold-2"
-        assert protocol_name(warm=True) == "graph-warm-2"
-
-
-class TestLaunches:
-    def test_flushed_sets_are_gone_round_once(self) -> None:
-        rotation = _rotation(16)
-        assert rotation.launches == rotation.sets == 256
-        assert rotation.fewest_launches == 1
-
-    @pytest.mark.parametrize("elements", [1 << 15, 1 << 17, 3 << 17, 1 << 22])
-    def test_whole_rounds(self, elements: int) -> None:
-        rotation = _rotation(elements)
-        assert rotation.flush is None
-        assert rotation.launches % rotation.sets == 0
-        assert rotation.fewest_launches == rotation.sets
-
-    def test_about_as_long_as_memory_takes(self) -> None:
-        # 2^24 elements in and out: 134 MB, 44.7 µs at 3 TB/s
-        meta = torch.empty(1 << 24, device="meta")
-        assert Rotation(((meta,),), (meta,), None).launches == 11
-
-    def test_what_takes_long_is_launched_once(self) -> None:
-        meta = torch.empty(1 << 30, device="meta")
-        assert Rotation(((meta,),), (meta,), None).launches == 1
+def test_each_protocol_has_a_name_of_its_own() -> None:
+    assert protocol_name(warm=False) == PROTOCOL == "graph-cold-3"
+    assert protocol_name(warm=True) == "graph-warm-3"
 
 
 class Scripted(Timer):
@@ -285,6 +197,21 @@ class TestInterleaved:
         assert interleaved(timers, 3, ScriptedWatch()) == ([(1.0, 2.0, 3.0)] * 3, "")
         assert "".join(log) == "abcabcabc"
 
+    def test_a_sample_is_the_mean_of_replays_that_go_round_as_well(self) -> None:
+        log: list[str] = []
+        timers = [Scripted([1.0, 3.0, 5.0, 9.0], 1, log, name) for name in "ab"]
+        found = interleaved(
+            timers, 2, ScriptedWatch(), before_round=lambda: log.append("|"), replays=2
+        )
+        assert found == ([(2.0, 7.0)] * 2, "")
+        assert "".join(log) == "|abab|abab"
+
+    def test_a_repeated_round_is_laid_out_again(self) -> None:
+        rounds: list[int] = []
+        watch = ScriptedWatch([WELL, HOT])
+        interleaved([Scripted([1.0] * 9)], 1, watch, before_round=lambda: rounds.append(1))
+        assert len(rounds) == 2
+
     def test_a_disturbed_round_is_repeated_for_all(self, pauses: list[float]) -> None:
         timers = [Scripted([1.0, 9.0, 1.0, 1.0]), Scripted([2.0, 8.0, 2.0, 2.0])]
         watch = ScriptedWatch([WELL, WELL, WELL, HOT])
@@ -323,9 +250,3 @@ class TestInterleaved:
     def test_no_rounds_and_no_timers(self) -> None:
         assert interleaved([Scripted([])], 0, ScriptedWatch()) == ([()], "")
         assert interleaved([], 2, ScriptedWatch()) == ([], "")
-
-
-def test_settling_needs_no_gpu_in_use() -> None:
-    if not torch.cuda.is_initialized():
-        module.settle()
-        assert not torch.cuda.is_initialized()

@@ -13,16 +13,20 @@ import pytest
 import torch
 
 from tunekit.core.device import Device
-from tunekit.evaluate.measure import Timer, interleaved, measure, rotation_of, settle
+from tunekit.evaluate.measure import interleaved, measure
 from tunekit.evaluate.noise import OTHER_PROCESS, Watch
+from tunekit.evaluate.rotation import rotation_of
+from tunekit.evaluate.timer import Timer, settle
 from tunekit.gpu import select_gpu
 
 pytestmark = pytest.mark.gpu
 
 FIRST_TIMERS = """
     import torch
-    from tunekit.evaluate.measure import Timer, measure, median_us, rotation_of
+    from tunekit.evaluate.measure import measure, median_us
     from tunekit.evaluate.noise import Watch
+    from tunekit.evaluate.rotation import rotation_of
+    from tunekit.evaluate.timer import Timer
     from tunekit.gpu import select_gpu
 
     device = select_gpu(0).device

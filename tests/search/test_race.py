@@ -80,21 +80,21 @@ class TestRun:
         sample = Samples([100.0, 90.0, 95.0, 50.0], noise=0.001)
         ran = race.run(_field(DEFAULT, FIRST, SECOND), DEFAULT, sample)
         assert (ran.rounds, ran.settled) == (race.BLOCKS[0], True)
-        assert ran.stopped == "settled after 12 rounds"
-        assert [len(each.samples_us) for each in ran.finalists] == [12] * 3
-        assert [len(each) for each in ran.others] == [12]
+        assert ran.stopped == "settled after 8 rounds"
+        assert [len(each.samples_us) for each in ran.finalists] == [race.BLOCKS[0]] * 3
+        assert [len(each) for each in ran.others] == [race.BLOCKS[0]]
 
     def test_it_goes_on_until_it_is_settled(self) -> None:
-        """0.4 % from the edge; three errors are 0.48 % after 24 rounds and 0.34 % after 48."""
+        """0.4 % from the edge; three errors are 0.53 % after 16 rounds and 0.37 % after 32."""
         asked = []
 
         def sample(rounds: int) -> list[list[float]]:
             asked.append(rounds)
-            return [list(_steady(DEFAULT, 1.004, 0.0042, rounds).samples_us), [1.0] * rounds]
+            return [list(_steady(DEFAULT, 1.004, 0.0038, rounds).samples_us), [1.0] * rounds]
 
         ran = race.run(_field(DEFAULT, FIRST), DEFAULT, sample)
         assert asked == list(race.BLOCKS[:3])
-        assert ran.stopped == "settled after 48 rounds"
+        assert ran.stopped == "settled after 32 rounds"
 
     def test_a_gap_at_the_edge_is_called_tied_in_the_end(self) -> None:
         sample = Samples([100.0 * (1 + TIE_BAND), 100.0, 80.0], noise=0.01)
@@ -119,13 +119,13 @@ class TestRun:
     def test_earlier_samples_do_not_count(self) -> None:
         field = [Finalist(DEFAULT, (1.0,)), Finalist(FIRST, (1000.0,) * 5)]
         ran = race.run(field, DEFAULT, Samples([100.0, 50.0]))
-        assert {len(each.samples_us) for each in ran.finalists} == {12}
+        assert {len(each.samples_us) for each in ran.finalists} == {race.BLOCKS[0]}
         assert [each.config for each in ran.finalists] == [DEFAULT, FIRST]
 
     def test_preference_decides_what_has_to_be_settled(self) -> None:
         times = [120.0, 100.0, 100.0 * (1 + TIE_BAND)]
         field = _field(DEFAULT, FIRST, SECOND)
-        assert race.run(field, DEFAULT, Samples(times, 0.003)).rounds == 12
+        assert race.run(field, DEFAULT, Samples(times, 0.003)).rounds == race.BLOCKS[0]
         liked = {SECOND: 1.0}
         assert not race.run(field, DEFAULT, Samples(times, 0.003), liked).settled
 

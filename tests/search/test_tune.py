@@ -32,6 +32,7 @@ from tunekit.kernels.library import KERNELS
 from tunekit.notices import TunekitWarning
 from tunekit.search import tune as tuning
 from tunekit.search.projection import study_name
+from tunekit.search.race import BLOCKS
 from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
@@ -241,7 +242,7 @@ def test_what_a_decision_rests_on_is_in_the_database(measuring: Host, store: Sto
     assert {rows[uid].config for uid in decision.rows} == set(measuring.pool.raced)
     assert {decision.winner, decision.default} <= set(decision.rows)
     assert {rows[uid].provenance.protocol for uid in decision.rows} == {"graph-1-race"}
-    assert all(len(rows[uid].samples_us) >= 12 for uid in decision.rows)
+    assert all(len(rows[uid].samples_us) >= BLOCKS[0] for uid in decision.rows)
     (cached,) = store.cache()
     assert cached.winner == decision.winner
 

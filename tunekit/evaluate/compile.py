@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 from triton.runtime import driver
 from triton.runtime.jit import JITCallable
 
@@ -43,6 +44,11 @@ class Compiled:
     def launch(self, grid: tuple[int, int, int], arguments: Mapping[str, Any]) -> None:
         """Launch on the current stream; arguments by name, in the function's order."""
         self.kernel[grid](*arguments.values())
+
+    def loaded_again(self) -> Compiled:
+        """The same binary, to be loaded a further time."""
+        kernel = self.kernel
+        return Compiled(CompiledKernel(kernel.src, kernel.metadata_group, kernel.hash), self.binary)
 
 
 class CompileOnlyDriver:

@@ -1,4 +1,4 @@
-"""Time launches on the GPU: a CUDA graph, over buffers rotated beyond the L2 cache or within it."""
+"""Measure: samples of one configuration, or of several in turn, watched for disturbances."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-
-import torch
 
 from tunekit.evaluate.noise import (
     Reading,
@@ -17,211 +14,22 @@ from tunekit.evaluate.noise import (
     spread_of,
     state_disturbance,
 )
+from tunekit.evaluate.timer import Timer, settle
 
-PROTOCOL = "graph-cold-2"
+PROTOCOL = "graph-cold-3"
 """Name and version of how `measure` times: results of different protocols are not compared."""
 
-_WARM_PROTOCOL = "graph-warm-2"
-
-_MOST_SETS = 256
-_GRAPH_US = 500.0
-"""A graph lasts at least about this long, so that the two events around it weigh little."""
-
-_LONG_GRAPH_US = 4000.0
-"""One that lasts longer is made anew, to last half of this."""
-
-_SHORTEST_LAUNCH_US = 2.0
-_FASTEST_BYTES_PER_US = 3e6
-"""What no launch beats by much, so that a graph of as many as that would need lasts long enough."""
-
-_AHEAD_CYCLES = 60_000
-"""The GPU waits so long for the host to launch a graph behind the first event: its launch would
-count otherwise."""
-
-_BUSY_STREAMS = 8
+_WARM_PROTOCOL = "graph-warm-3"
 
 _SET_US = 12_000.0
 _FEWEST_SAMPLES, _MOST_SAMPLES = 5, 25
 _RETRIES = 2
 _PAUSE_S = 0.05
 
-Launch = Callable[[int], None]
-"""Launches once on the current stream, on buffer set `index`."""
-
 
 def protocol_name(warm: bool) -> str:
     """The protocol's name and version, with the inputs in the L2 cache or not."""
     return _WARM_PROTOCOL if warm else PROTOCOL
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """Sets of inputs and outputs to go round, and where they fit in L2 a buffer to overwrite it."""
-
-    inputs: tuple[tuple[torch.Tensor, ...], ...]
-    outputs: tuple[torch.Tensor, ...]
-    flush: torch.Tensor | None
-
-    @property
-    def sets(self) -> int:
-        """How many there are."""
-        return len(self.outputs)
-
-    @property
-    def launches(self) -> int:
-        """Launches of a graph: whole rounds that last about 500 µs if memory sets the time.
-
-        A matter of the buffers alone. The GPU takes some µs to start and to end a graph; were the
-        number derived from each configuration's own time, these would weigh on one of two equally
-        fast configurations more than on the other.
-        """
-        if self.flush is not None:
-            return self.sets  # in a second round they would be in the cache
-        set_bytes = sum(x.nbytes for x in self.inputs[0]) + self.outputs[0].nbytes
-        launch_us = max(_SHORTEST_LAUNCH_US, set_bytes / _FASTEST_BYTES_PER_US)
-        return self.sets * max(1, round(_GRAPH_US / (launch_us * self.sets)))
-
-    @property
-    def fewest_launches(self) -> int:
-        """Launches of the shortest graph that still finds a cold cache, or a warm one."""
-        return 1 if self.flush is not None else self.sets
-
-
-def rotation_of(
-    inputs: Sequence[torch.Tensor], output: torch.Tensor, l2_bytes: int, warm: bool = False
-) -> Rotation:
-    """The buffers to launch on; the first set is what is given, others hold the same values.
-
-    Cold: sets that together exceed the L2 cache twice, at most 256 of them; when those are still
-    smaller, also a buffer of twice the cache that is overwritten before each sample.
-
-    Warm: one set, launched on again and again. Each launch finds what the one before it left: the
-    inputs, as an op finds them that follows the one that wrote them, and its own output, as one
-    finds that a caching allocator gives the memory just freed. Inputs and output that fit in L2
-    together, with room to spare, are all there. Of a set larger than L2 little is, and the time
-    comes near the cold one, as it does in a model: what was written first has left the cache when
-    the reading begins. Between the two, inputs that fit but not together with the output, this is
-    the colder end of what a model sees: an op's predecessor would leave its inputs alone in the
-    cache, where here the last output takes part of the room.
-
-    Args:
-        inputs: what one launch reads.
-        output: what one launch writes.
-        l2_bytes: size of the GPU's L2 cache.
-        warm: as in a model, where the inputs were just written.
-    """
-    if warm:
-        return Rotation((tuple(inputs),), (output,), flush=None)
-    nbytes = sum(x.nbytes for x in inputs) + output.nbytes
-    sets = max(1, min(_MOST_SETS, -(-2 * l2_bytes // max(nbytes, 1))))
-    flush = None
-    if sets * nbytes < 2 * l2_bytes:
-        flush = torch.empty(2 * l2_bytes, dtype=torch.int8, device=output.device)
-    copies = [tuple(inputs)] + [tuple(x.clone() for x in inputs) for _ in range(sets - 1)]
-    outputs = [output] + [torch.empty_like(output) for _ in range(sets - 1)]
-    return Rotation(tuple(copies), tuple(outputs), flush)
-
-
-@cache
-def _busy_streams(device: int) -> tuple[tuple[torch.cuda.Stream, ...], torch.Tensor]:
-    streams = tuple(torch.cuda.Stream(device) for _ in range(_BUSY_STREAMS))
-    return streams, torch.zeros(16, device=f"cuda:{device}")
-
-
-def settle() -> None:
-    """Bring the GPU into the state in which launches always take as long.
-
-    While few streams of a process have had work, each launch takes less time than ever after, by a
-    good part of a small kernel's. PyTorch's capture of a graph counts as a stream, so the first few
-    configurations of a process came out too fast, and another process that opens or closes the GPU
-    brings that state back. So a little work on several streams comes before each set of samples.
-    It does nothing where no GPU is in use.
-    """
-    if not torch.cuda.is_initialized():
-        return
-    streams, scratch = _busy_streams(torch.cuda.current_device())
-    for stream in streams:
-        with torch.cuda.stream(stream):
-            scratch.zero_()
-    torch.cuda.synchronize()
-
-
-class Timer:
-    """One candidate's graph, ready to be sampled.
-
-    Args:
-        launch: launches once, on the buffer set of that index.
-        rotation: the buffer sets.
-    """
-
-    def __init__(self, launch: Launch, rotation: Rotation) -> None:
-        self._rotation = rotation  # the graph holds addresses: the buffers must live as long
-        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.launches = rotation.launches
-        launch(0)  # what is loaded at the first launch cannot be while capturing
-        self._graph = self._capture(launch)
-        graph_us = self.sample_us() * self.launches  # the first replay also uploads the graph
-        if graph_us > _LONG_GRAPH_US and self.launches > rotation.fewest_launches:
-            fewer = int(self.launches * _LONG_GRAPH_US / 2 / graph_us)
-            self.launches = max(rotation.fewest_launches, fewer)
-            self._graph = self._capture(launch)
-            self.sample_us()
-        settle()
-
-    def _capture(self, launch: Launch) -> torch.cuda.CUDAGraph:
-        """A graph of the launches.
-
-        Not by `torch.cuda.graph`, which gives all cached memory back to the driver first: taking
-        it again costs the next verification more than capturing costs.
-        """
-        try:
-            return self._capture_once(launch)
-        except torch.OutOfMemoryError:  # launches that allocate, with the memory in the cache
-            torch.cuda.empty_cache()
-            return self._capture_once(launch)
-
-    def _capture_once(self, launch: Launch) -> torch.cuda.CUDAGraph:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        torch.cuda.synchronize()
-        with torch.cuda.stream(stream):
-            # Other threads may do as they like: one may load what it has compiled.
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                for index in range(self.launches):
-                    launch(index % self._rotation.sets)
-            finally:
-                graph.capture_end()
-        return graph
-
-    def sample_us(self) -> float:
-        """Time of one launch in µs: one replay of the graph over its launches."""
-        if self._rotation.flush is not None:
-            self._rotation.flush.zero_()
-        else:
-            torch.cuda._sleep(_AHEAD_CYCLES)
-        self._start.record()
-        self._graph.replay()
-        self._end.record()
-        self._end.synchronize()
-        return float(self._start.elapsed_time(self._end)) * 1e3 / self.launches
-
-    def samples_us(
-        self, budget_us: float, fewest: int, most: int, first: Sequence[float] = ()
-    ) -> tuple[float, ...]:
-        """Samples until the budget of GPU time is used, but at least and at most so many.
-
-        Args:
-            budget_us: GPU time of the samples together, µs.
-            fewest: samples to take whatever the budget.
-            most: samples to take whatever the budget leaves.
-            first: samples taken already, which count.
-        """
-        samples = list(first)
-        used = sum(samples) * self.launches
-        while len(samples) < fewest or (len(samples) < most and used < budget_us):
-            samples.append(self.sample_us())
-            used += samples[-1] * self.launches
-        return tuple(samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +114,12 @@ def _sample_set(timer: Timer, watch: Watch, before: Reading, first: Sequence[flo
 
 
 def interleaved(
-    timers: Sequence[Timer], rounds: int, watch: Watch
+    timers: Sequence[Timer],
+    rounds: int,
+    watch: Watch,
+    *,
+    before_round: Callable[[], None] = lambda: None,
+    replays: int = 1,
 ) -> tuple[list[tuple[float, ...]], str]:
     """Sample A B C A B C …, so that what drifts, drifts for all of them.
 
@@ -318,26 +131,40 @@ def interleaved(
         timers: the candidates'.
         rounds: samples of each.
         watch: on their GPU.
+        before_round: called before each.
+        replays: a sample is the mean of so many, which go round as well.
 
     Returns:
         Each timer's samples in µs a launch, paired by round, and what remained disturbed, or "".
     """
-    sets = [_round_set(timers, rounds, watch)]
+
+    def once() -> _Set:
+        return _round_set(timers, rounds, watch, before_round, replays)
+
+    sets = [once()]
     if sets[0].spread:
         time.sleep(_PAUSE_S)
-        sets.append(_round_set(timers, rounds, watch))
+        sets.append(once())
     best = min(sets, key=lambda each: (bool(each.disturbance), each.severity))
     watch.lasting = best.state
     return list(best.series), best.disturbance
 
 
-def _round_set(timers: Sequence[Timer], rounds: int, watch: Watch) -> _Set:
+def _round_set(
+    timers: Sequence[Timer],
+    rounds: int,
+    watch: Watch,
+    before_round: Callable[[], None],
+    replays: int,
+) -> _Set:
     kept: list[list[float]] = []
     repetitions, remained = 0, ""
     while len(kept) < rounds:
+        before_round()
         settle()
         before = watch.read()
-        samples = [timer.sample_us() for timer in timers]
+        turns = [[timer.sample_us() for timer in timers] for _ in range(replays)]
+        samples = [statistics.fmean(turn) for turn in zip(*turns, strict=True)]
         state = state_disturbance(before, watch.read())
         if state not in ("", watch.lasting) and repetitions < rounds:
             repetitions += 1

@@ -7,6 +7,7 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import torch
@@ -19,9 +20,13 @@ from tunekit.evaluate.compile import Compiled, compile_launch, ordered_arguments
 from tunekit.evaluate.compilers import Compilers, binary_key
 from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.judge import Judge
-from tunekit.evaluate.measure import Rotation, Timer, interleaved, measure, rotation_of
+from tunekit.evaluate.measure import interleaved, measure
 from tunekit.evaluate.noise import Watch
+from tunekit.evaluate.racer import Racer, lay_out_anew
+from tunekit.evaluate.rotation import SPAN_CACHES, Rotation, rotation_of
 from tunekit.evaluate.text import one_line
+from tunekit.evaluate.timer import Launch as TimedLaunch
+from tunekit.evaluate.timer import Timer
 from tunekit.evaluate.verify import (
     check_inputs,
     describe_error,
@@ -34,6 +39,10 @@ from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 
 _CHECK_ELEMENTS = 2**16
+_COPIES = 4
+"""Of a racer's code: where it lies makes as much of a difference as a measurement has noise."""
+_REPLAYS = 2
+"""Of a graph in each round of a race; a third would hardly lessen the scatter of a round."""
 _SPARE_BYTES = 2**30 + 2**28
 """What computing the reference and comparing with it need besides, a part at a time."""
 
@@ -43,7 +52,7 @@ class Workload:
     """A problem's tensors, made once: inputs, output, who judges it, buffers to rotate.
 
     Attributes:
-        racing: timers of the last race, by configuration; None is the copy.
+        racing: who was in the last race, by configuration; None is the copy.
     """
 
     kernel: Kernel
@@ -51,7 +60,7 @@ class Workload:
     inputs: tuple[torch.Tensor, ...]
     judge: Judge
     rotation: Rotation
-    racing: dict[Config | None, Timer] = field(default_factory=dict)
+    racing: dict[Config | None, Racer] = field(default_factory=dict)
 
 
 class DeviceEvaluator:
@@ -67,6 +76,8 @@ class DeviceEvaluator:
         self._watch = Watch(index)
         self._workloads: dict[Any, Workload] = {}
         self._compiled: dict[Any, Compiled] = {}
+        self._copies: dict[Any, tuple[Compiled, ...]] = {}  # never unloaded by Triton: kept
+        self._random = Random(0)
         # A core is left for this process, which measures while others compile.
         self._compilers = Compilers(device, processes=len(os.sched_getaffinity(0)) - 1)
 
@@ -105,7 +116,7 @@ class DeviceEvaluator:
         if error > 1.0:
             reason = describe_error(error, where)
             return replace(made, status=Status.WRONG, reason=reason, max_error=error)
-        timer = self._timer(workload, compiled, job)
+        timer = Timer(self._timed(workload, compiled, job), workload.rotation)
         measured = measure(timer, self._watch, job.hopeless_us)
         return replace(
             made,
@@ -119,19 +130,23 @@ class DeviceEvaluator:
     def race(self, jobs: Sequence[Job], rounds: int) -> Race:
         """Interleaved samples of several configurations of a problem, and of a plain copy.
 
-        Asked again, a configuration that was in the last race is ready.
+        In each round graphs and code lie elsewhere. Asked again, a configuration that was in the
+        last race is ready.
         """
         workload = self._workload(jobs[0])
         before = dict(workload.racing)
         workload.racing.clear()
         for job in jobs:
-            timer = before.get(job.config)
-            workload.racing[job.config] = timer or self._timer(
-                workload, self._load(workload, job), job
-            )
-        copy = workload.racing[None] = before.get(None) or _copy_timer(workload.rotation)
-        timers = [workload.racing[job.config] for job in jobs]
-        samples, disturbance = interleaved([*timers, copy], rounds, self._watch)
+            workload.racing[job.config] = before.get(job.config) or self._racer(workload, job)
+        workload.racing[None] = before.get(None) or _copy_racer(workload.rotation)
+        racers = [workload.racing[job.config] for job in jobs] + [workload.racing[None]]
+        samples, disturbance = interleaved(
+            [racer.timer for racer in racers],
+            rounds,
+            self._watch,
+            before_round=lambda: lay_out_anew(racers, self._random),
+            replays=_REPLAYS,
+        )
         return Race(samples[:-1], samples[-1], disturbance)
 
     def _workload(self, job: Job) -> Workload:
@@ -167,7 +182,7 @@ class DeviceEvaluator:
         """
         outputs = sum(meta.numel for meta in launch.outputs)
         needed = kernel.bytes_moved(launch) + 4 * outputs + _SPARE_BYTES
-        needed += min(2 * self._device.l2_bytes, 2**30)
+        needed += max(0, SPAN_CACHES * self._device.l2_bytes - kernel.bytes_moved(launch))
         if not kernel.elementwise:
             needed += 16 * outputs
         free = _free_bytes()
@@ -226,7 +241,15 @@ class DeviceEvaluator:
         )
         return max(error, small), f"at {','.join(map(str, shape))}"
 
-    def _timer(self, workload: Workload, compiled: Compiled, job: Job) -> Timer:
+    def _racer(self, workload: Workload, job: Job) -> Racer:
+        compiled = self._load(workload, job)
+        key = binary_key(job, workload.launch)
+        if key not in self._copies:
+            self._copies[key] = tuple(compiled.loaded_again() for _ in range(_COPIES - 1))
+        copies = (compiled, *self._copies[key])
+        return Racer.ready([self._timed(workload, copy, job) for copy in copies], workload.rotation)
+
+    def _timed(self, workload: Workload, compiled: Compiled, job: Job) -> TimedLaunch:
         launch, rotation = workload.launch, workload.rotation
         scalars = workload.kernel.scalar_values(job.scalars)
         grid = launch.grid(job.config)
@@ -234,7 +257,7 @@ class DeviceEvaluator:
             ordered_arguments(launch.function, launch.bind(inputs, [output], scalars, job.config))
             for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
-        return Timer(lambda index: compiled.launch(grid, bound[index]), rotation)
+        return lambda index: compiled.launch(grid, bound[index])
 
 
 def _free_bytes() -> int:
@@ -243,8 +266,8 @@ def _free_bytes() -> int:
     return free
 
 
-def _copy_timer(rotation: Rotation) -> Timer:
+def _copy_racer(rotation: Rotation) -> Racer:
     def copy(index: int) -> None:
         rotation.outputs[index].copy_(rotation.inputs[index][0])
 
-    return Timer(copy, rotation)
+    return Racer.ready([copy], rotation)

@@ -21,7 +21,7 @@ from tunekit.search.decide import (
     simplicity,
 )
 
-BLOCKS = (12, 12, 24, 48)
+BLOCKS = (8, 8, 16, 32)
 """Rounds between two looks: each look doubles what is known, and there are at most four, which is
 what `CLEAR` allows for."""
 MARGIN = 0.03

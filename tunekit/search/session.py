@@ -28,7 +28,7 @@ _ESTIMATED_FINALISTS = 6
 _HOPELESS = 1.5
 """A first sample this many times the best so far is the last one."""
 _RECORDED_MARGIN = 0.1
-_RECORDED_ROUNDS = 24
+_RECORDED_ROUNDS = 12
 """Of a complete landscape all within this share of the best are measured side by side, so often:
 what tells near equals apart, and a noise floor for replays."""
 
