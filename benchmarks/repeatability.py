@@ -3,7 +3,7 @@
     python benchmarks/repeatability.py [-o FILE] [--tunings 30] [--hosts 3]
 
 Every tuning begins with an empty database of its own and the same recorded landscapes, all but
-those of the problem's size; three worker processes take turns. Each problem is also tuned
+the problem's own; three worker processes take turns. Each problem is also tuned
 exhaustively, and in the end every configuration that ever won, and the exhaustive best, are
 measured side by side.
 """

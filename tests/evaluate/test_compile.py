@@ -93,6 +93,13 @@ class TestCompileLaunch:
         assert _compile(Config(FLAT, VEC=8)).binary.hash == _compile().binary.hash  # 16 bytes both
         assert _compile(Config(FLAT, VEC=2)).binary.hash != _compile().binary.hash
 
+    def test_the_same_binary_can_be_loaded_again(self, compiling: Device) -> None:
+        compiled = _compile()
+        again = compiled.loaded_again()
+        assert again.kernel is not compiled.kernel
+        assert again.kernel.asm["cubin"] == compiled.kernel.asm["cubin"]
+        assert again.binary == compiled.binary
+
     def test_accesses_with_cache_hints_are_seen(
         self, compiling: Device, write_module: Callable[..., Path]
     ) -> None:

@@ -340,6 +340,16 @@ class TestRace:
         fast, narrow = race.samples_us
         assert sorted(fast)[4] < sorted(narrow)[4]
 
+    def test_its_code_is_in_several_places(self, gpu: Device, job: Callable[..., Job]) -> None:
+        evaluator = DeviceEvaluator(gpu)
+        evaluator.race([job("identity", MID)], rounds=1)
+        (copies,) = evaluator._copies.values()
+        (compiled,) = evaluator._compiled.values()
+        functions = {each.kernel.function for each in (compiled, *copies)}
+        assert len(functions) == 4
+        evaluator.race([job("identity", MID // 2)], rounds=1)  # the same binary
+        assert len(evaluator._copies) == 1
+
     def test_timers_are_kept_from_race_to_race_and_no_longer(
         self, evaluator: DeviceEvaluator, job: Callable[..., Job]
     ) -> None:

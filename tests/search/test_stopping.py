@@ -51,3 +51,13 @@ def test_an_unknown_floor_stops_nothing() -> None:
 def test_where_nothing_ran_there_is_no_reason(floor_us: float | None) -> None:
     assert Stopping(floor_us=floor_us).reason(0, None, 0.0) == ""
     assert Stopping(floor_us=floor_us).reason(50, None, 0.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("configs", "fewest"), [(1, 8), (96, 8), (107, 8), (108, 9), (304, 25), (2400, 200)]
+)
+def test_larger_spaces_are_searched_longer(configs: int, fewest: int) -> None:
+    stopping = Stopping.of_space(configs, 5.0)
+    assert (stopping.fewest, stopping.floor_us) == (fewest, 5.0)
+    assert stopping.reason(fewest - 1, 9.0, 0.0) == ""
+    assert stopping.reason(fewest, 9.0, 0.0) != ""

@@ -118,7 +118,7 @@ def replay_all(
                 for each in left_out(leave_out, landscape.problem, known)
                 if each.warm == landscape.warm
             ]
-            stopping = Stopping(floor_us=floor_us(landscape.problem, others))
+            stopping = Stopping.of_space(len(landscape.points), floor_us(landscape.problem, others))
             for seed in range(seeds if name in DRAWN else 1):
                 runs.append(replay(landscape, name, others, seed, most, stopping))
         found.append(Replayed(name, leave_out, tuple(runs)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_FEWEST, _SHARE = 8, 12
+"""Measured in any case: so many configurations, and one of so many of the space."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -18,9 +21,18 @@ class Stopping:
     """
 
     least_gain: float = 0.003
-    fewest: int = 8
+    fewest: int = _FEWEST
     floor_us: float | None = None
     near_floor: float = 0.005
+
+    @classmethod
+    def of_space(cls, configs: int, floor_us: float | None) -> Stopping:
+        """For a space of so many configurations: the larger, the later a small gain is believed.
+
+        What neighbouring problems teach is a mean of many; a space of hundreds has corners that
+        none of them told about.
+        """
+        return cls(fewest=max(_FEWEST, configs // _SHARE), floor_us=floor_us)
 
     def reason(self, measured: int, best_us: float | None, expected_gain: float) -> str:
         """Why to stop now, in one line; empty to go on.

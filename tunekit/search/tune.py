@@ -73,7 +73,9 @@ def tune(
         else:
             # Estimates cost no measurement, and the floor was measured.
             measuring = host.source is Source.MEASURED
-            stopping = Stopping(floor_us=floor_us) if measuring else Stopping(least_gain=0.0)
+            stopping = Stopping(least_gain=0.0)
+            if measuring:
+                stopping = Stopping.of_space(len(configs), floor_us)
             stopped = _search(session, strategy, stopping, budget, found, began)
         return session.conclude(
             found,
