@@ -105,20 +105,81 @@ def test_in_place_out_and_autograd_launch_too(
     assert [n for _, n in launched] == [x.numel()] * 3
 
 
-def test_vmap_raises() -> None:
-    with pytest.raises(RuntimeError):
-        torch.func.vmap(ops.mish_mish)(torch.ones(3, 4))
+def test_vmap_makes_one_launch(launched: list[tuple[Config, int]]) -> None:
+    x = torch.linspace(-5, 5, 60).view(3, 4, 5)
+    for dim in range(3):
+        y = torch.func.vmap(ops.mish_mish, in_dims=dim, out_dims=dim)(x)
+        torch.testing.assert_close(y, library.mish_mish.reference(x))
+    assert [elements for _, elements in launched] == [60] * 3
+
+
+def test_vmap_of_a_gradient() -> None:
+    x = torch.linspace(-5, 5, 12).view(3, 4)
+    found = torch.func.vmap(torch.func.grad(lambda row: ops.mish_mish(row).sum()))(x)
+    exact = torch.func.vmap(torch.func.grad(lambda row: library.mish_mish.reference(row).sum()))(x)
+    torch.testing.assert_close(found, exact)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_torch_compile_goes_around_a_launch(launched: list[tuple[Config, int]]) -> None:
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_torch_compile_sees_one_operator(backend: str, launched: list[tuple[Config, int]]) -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
-        return ops.mish_mish(x * 2) + 1
+        return ops.mish_add_hardtanh_scale(x * 2, add_value=0.25) + 1
+
+    def exact(x: torch.Tensor) -> torch.Tensor:
+        return library.mish_add_hardtanh_scale.reference(x * 2, 0.25, 2.0) + 1
 
     x = torch.linspace(-5, 5, 70).requires_grad_()
-    y = torch.compile(model, backend="eager")(x)
+    y = torch.compile(model, backend=backend, fullgraph=True)(x)
     assert len(launched) == 1
-    torch.testing.assert_close(y, library.mish_mish.reference(x * 2) + 1)
+    torch.testing.assert_close(y, exact(x))
     (grad,) = torch.autograd.grad(y.sum(), x)
-    (exact,) = torch.autograd.grad(library.mish_mish.reference(x * 2).sum(), x)
-    torch.testing.assert_close(grad, exact)
+    torch.testing.assert_close(grad, torch.autograd.grad(exact(x).sum(), x)[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_in_place_and_into_a_tensor() -> None:
+    def model(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        ops.mish_mish(y, inplace=True)
+        ops.mish_mish(x, out=out)
+        return y
+
+    x, out = torch.linspace(-5, 5, 70), torch.empty(70)
+    y = torch.compile(model, backend="aot_eager", fullgraph=True)(x, out)
+    torch.testing.assert_close(y, library.mish_mish.reference(x * 2))
+    torch.testing.assert_close(out, library.mish_mish.reference(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_export_has_the_operator() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return ops.mish_mish(x)
+
+    x = torch.linspace(-5, 5, 70).view(7, 10)
+    program = torch.export.export(Model(), (x,))
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert called == ["tunekit.pointwise.default"]
+    torch.testing.assert_close(program.module()(x), library.mish_mish.reference(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("layout", ["contiguous", "permuted", "sliced"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_operator_keeps_pytorchs_rules(name: str, layout: str) -> None:
+    kernel = library.KERNELS[name]
+    x = torch.linspace(-5, 5, 48).view(4, 12)
+    x = {"contiguous": x, "permuted": x.t(), "sliced": x[:, :5]}[layout]
+    x = x.detach().requires_grad_()
+    arguments = (kernel.handle, [x], list(kernel.scalars.values()))
+    torch.library.opcheck(torch.ops.tunekit.pointwise.default, arguments)
+
+
+def test_make_fx_sees_the_operator() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x = torch.linspace(-5, 5, 70)
+    traced = make_fx(lambda x: ops.mish_mish(x))(x)
+    assert "tunekit.pointwise" in traced.code
+    torch.testing.assert_close(traced(x + 1), library.mish_mish.reference(x + 1))

@@ -20,7 +20,7 @@ from tunekit.core.space import context
 from tunekit.errors import ShapeError, UnknownDeviceError, UnknownKernelError
 from tunekit.kernels.library import add_min_gelu_mul, mish_mish
 from tunekit.runtime.lookup import Served, choose, lookup, merged_rows
-from tunekit.store.cache import CacheRow, read_cache
+from tunekit.store.cache import CacheRow, read_cache, read_cache_like
 from tunekit.store.database import Store
 
 H100 = DEVICES["h100"]
@@ -260,11 +260,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The databases that are read from here on."""
     opened: list[Path] = []
 
-    def counting(path: Path, **options: Any) -> list[CacheRow]:
+    def counting(problem: Problem, path: Path, **options: Any) -> list[CacheRow]:
         opened.append(path)
-        return read_cache(path, **options)
+        return read_cache_like(problem, path, **options)
 
-    monkeypatch.setattr("tunekit.runtime.known.read_cache", counting)
+    monkeypatch.setattr("tunekit.runtime.known.read_cache_like", counting)
     return opened
 
 

@@ -15,32 +15,29 @@ their strides. A sliced or expanded input is first copied, once, to a dense tens
 the same order, and the result has the layout of that copy. Several inputs lie as the first does;
 one that does not is copied.
 
-torch.compile: a launch ends one compiled graph and another begins after it, so `fullgraph=True`
-refuses it.
+torch.compile, torch.export, vmap and torch.func see a call on a GPU as one operator,
+`tunekit::pointwise`; on the CPU they see the eager reference.
 
 Autograd: the backward recomputes through the eager reference and keeps only the inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.autograd.graph import increment_version
+from torch.compiler import is_dynamo_compiling
 
 from tunekit.errors import KernelError
 from tunekit.kernels import library
 from tunekit.kernels.kernel import Kernel
-from tunekit.runtime.call import can_launch, run
+from tunekit.runtime.call import can_launch
+from tunekit.runtime.compute import compute, eager
+from tunekit.runtime.fast import fast_of
 from tunekit.runtime.gradient import differentiable, is_recorded
-from tunekit.runtime.layout import (
-    is_dense,
-    may_overlap_itself,
-    overlaps_partly,
-    same_layout,
-    shares_memory,
-)
+from tunekit.runtime.graph import call_operator, is_seen
+from tunekit.runtime.layout import may_overlap_itself, overlaps_partly, shares_memory
 
 __all__ = ["add_min_gelu_mul", "call", "mish_add_hardtanh_scale", "mish_mish"]
 
@@ -63,6 +60,10 @@ def mish_mish(
     Raises:
         KernelError: an argument is wrong, see `call`.
     """
+    if out is None and not is_dynamo_compiling():
+        result = fast_of(library.mish_mish).one(x, (), inplace)
+        if result is not None:
+            return result
     return call(library.mish_mish, x, out=out, inplace=inplace)
 
 
@@ -89,6 +90,10 @@ def mish_add_hardtanh_scale(
     Raises:
         KernelError: an argument is wrong, see `call`.
     """
+    if out is None and not is_dynamo_compiling() and _floats(add_value, scale):
+        result = fast_of(library.mish_add_hardtanh_scale).one(x, (add_value, scale), inplace)
+        if result is not None:
+            return result
     return call(
         library.mish_add_hardtanh_scale,
         x,
@@ -122,6 +127,10 @@ def add_min_gelu_mul(
     Raises:
         KernelError: an argument is wrong, see `call`.
     """
+    if out is None and not is_dynamo_compiling() and _floats(add_value, multiply_value):
+        result = fast_of(library.add_min_gelu_mul).one(x, (add_value, multiply_value), inplace)
+        if result is not None:
+            return result
     return call(
         library.add_min_gelu_mul,
         x,
@@ -158,68 +167,20 @@ def call(
             given, or the call is in place on a leaf that requires grad.
     """
     values = _scalar_values(kernel, scalars)
+    if out is None and inputs and not is_dynamo_compiling():
+        result = fast_of(kernel).of(inputs, tuple(values.values()), inplace)
+        if result is not None:
+            return result
     _check_inputs(kernel, inputs)
-    if torch.compiler.is_dynamo_compiling() and can_launch(inputs[0]):
-        # torch.compile ends its graph here and begins another after: it cannot trace a launch.
-        apart: Callable[..., torch.Tensor] = torch.compiler.disable(_call)
-        return apart(kernel, inputs, out, inplace, values)
-    return _call(kernel, inputs, out, inplace, values)
-
-
-def _call(
-    kernel: Kernel,
-    inputs: Sequence[torch.Tensor],
-    out: torch.Tensor | None,
-    inplace: bool,
-    values: Mapping[str, float],
-) -> torch.Tensor:
+    if can_launch(inputs[0]) and is_seen(inputs):
+        result = call_operator(kernel, inputs, values)
+        if inplace or out is not None:
+            return _chosen(kernel, inputs, out, inplace).copy_(result)
+        return result
     target = _target(kernel, inputs, out, inplace)
     if is_recorded(*inputs, target):
         return _recorded(kernel, inputs, target, values)
-    return _compute(kernel, inputs, target, values)
-
-
-def _compute(
-    kernel: Kernel,
-    inputs: Sequence[torch.Tensor],
-    out: torch.Tensor | None,
-    values: Mapping[str, float],
-) -> torch.Tensor:
-    if can_launch(inputs[0]):
-        return _fused(kernel, inputs, out, values)
-    return _eager(kernel, inputs, out, values)
-
-
-def _fused(
-    kernel: Kernel,
-    inputs: Sequence[torch.Tensor],
-    out: torch.Tensor | None,
-    values: Mapping[str, float],
-) -> torch.Tensor:
-    """Launch on dense tensors of one layout; what is not gets there by a copy."""
-    first = inputs[0] if is_dense(inputs[0]) else inputs[0].clone()
-    rest = [x if same_layout(x, first) else torch.empty_like(first).copy_(x) for x in inputs[1:]]
-    if out is not None and same_layout(out, first):
-        run(kernel, (first, *rest), out, values)
-        increment_version(out)  # autograd must notice, as it does any other write
-        return out
-    # A copy made above is nobody else's: its memory can take the result.
-    result = torch.empty_like(first) if first is inputs[0] else first
-    run(kernel, (first, *rest), result, values)
-    return result if out is None else out.copy_(result)
-
-
-def _eager(
-    kernel: Kernel,
-    inputs: Sequence[torch.Tensor],
-    out: torch.Tensor | None,
-    values: Mapping[str, float],
-) -> torch.Tensor:
-    result = kernel.reference(*inputs, **values).to(inputs[0].dtype)
-    if out is not None:
-        return out.copy_(result)
-    # The reference of a kernel that changes nothing may return its input, or a view of it.
-    return result.clone() if result._is_view() or any(result is x for x in inputs) else result
+    return compute(kernel, inputs, target, values)
 
 
 def _recorded(
@@ -242,7 +203,7 @@ def _recorded(
             "leave inplace away or call under torch.no_grad()"
         )
     # The backward needs the input as it was before it is overwritten.
-    kept = [x.clone() if shares_memory(x, out) else x for x in inputs]
+    kept = [x.clone() if x is out or shares_memory(x, out) else x for x in inputs]
     return out.copy_(_differentiable(kernel, kept, values))
 
 
@@ -250,12 +211,16 @@ def _differentiable(
     kernel: Kernel, inputs: Sequence[torch.Tensor], values: Mapping[str, float]
 ) -> torch.Tensor:
     if not can_launch(inputs[0]):
-        return _eager(kernel, inputs, None, values)
+        return eager(kernel, inputs, None, values)
 
     def forward(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        return _fused(kernel, tensors, None, values)
+        return compute(kernel, tensors, None, values)
 
     return differentiable(kernel, values, forward, inputs)
+
+
+def _floats(one: object, other: object) -> bool:
+    return type(one) is float and type(other) is float
 
 
 def _scalar_values(kernel: Kernel, given: Mapping[str, Any]) -> Mapping[str, float]:
@@ -322,16 +287,9 @@ def _target(
     kernel: Kernel, inputs: Sequence[torch.Tensor], out: torch.Tensor | None, inplace: bool
 ) -> torch.Tensor | None:
     """The tensor to write to, None for a new one."""
-    if inplace:
-        if out is not None and out is not inputs[0]:
-            raise KernelError(f"{kernel.name}: give out= or inplace=True, not both")
-        out = inputs[0]
-    if out is None:
+    if not inplace and out is None:
         return None
-    if out is not inputs[0]:
-        if not isinstance(out, torch.Tensor):
-            raise KernelError(f"{kernel.name}: out is {type(out).__name__}, not a tensor")
-        _check_alike(kernel, "out", out, inputs[0])
+    out = _chosen(kernel, inputs, out, inplace)
     if may_overlap_itself(out):
         raise KernelError(
             f"{kernel.name}: more than one element of the tensor to write to may be in one place "
@@ -343,4 +301,19 @@ def _target(
                 f"{kernel.name}: the tensor to write to and input {index} overlap partly; "
                 "clone() one of them first"
             )
+    return out
+
+
+def _chosen(
+    kernel: Kernel, inputs: Sequence[torch.Tensor], out: torch.Tensor | None, inplace: bool
+) -> torch.Tensor:
+    """The tensor that was given to write to."""
+    if inplace:
+        if out is not None and out is not inputs[0]:
+            raise KernelError(f"{kernel.name}: give out= or inplace=True, not both")
+        return inputs[0]
+    if not isinstance(out, torch.Tensor):
+        raise KernelError(f"{kernel.name}: out is {type(out).__name__}, not a tensor")
+    if out is not inputs[0]:
+        _check_alike(kernel, "out", out, inputs[0])
     return out

@@ -149,7 +149,7 @@ def test_who_may_be_the_fastest_races_with_the_default(start: Start, gpu_host: M
     assert result.winner.config == OTHERS[0]
     assert result.default is not None
     assert "beat the default by 20.0%" in result.decision.reason
-    assert result.decision.reason.endswith("settled after 12 rounds")
+    assert result.decision.reason.endswith("settled after 8 rounds")
 
 
 def test_of_a_complete_space_all_within_a_tenth_are_measured_side_by_side(

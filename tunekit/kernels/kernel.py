@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.problem import Problem
-from tunekit.core.space import Space
 from tunekit.errors import KernelError
 from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class
 from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
@@ -18,8 +19,40 @@ from tunekit.kernels.source_hash import is_jit, source_hash
 if TYPE_CHECKING:
     import torch
 
+    from tunekit.core.space import Space
+
 Reference = Callable[..., "torch.Tensor"]
 CheckShape = Callable[[tuple[int, ...], Config, int], tuple[int, ...]]
+
+
+_kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()
+"""All that live, by handle."""
+
+
+def kernel_of(handle: str) -> Kernel:
+    """The kernel of this process with that handle.
+
+    Raises:
+        KernelError: there is none, as where a graph was loaded and its kernel was not imported.
+    """
+    found = _kernels.get(handle)
+    if found is None:
+        raise KernelError(
+            f"no kernel {handle} in this process: import the module that defines it before the "
+            "graph that calls it runs"
+        )
+    return found
+
+
+def _unused_handle(name: str, functions: Sequence[Any]) -> str:
+    parts = [getattr(each, "fn", each) for each in functions]
+    handle = f"{name}@{','.join(f'{each.__module__}.{each.__qualname__}' for each in parts)}"
+    number = 1
+    unused = handle
+    while unused in _kernels:
+        number += 1
+        unused = f"{handle}#{number}"
+    return unused
 
 
 @dataclass(frozen=True)
@@ -34,7 +67,8 @@ class Kernel:
         space: name of a shipped space, or path of a space file.
         input_count: number of input tensors.
         scalars: the run-time scalars and the values tuning uses.
-        source_hash: another hash is another kernel: rows of the old one are not served.
+        functions: the `@triton.jit` functions it consists of, besides those that they call.
+        handle: names it in a graph, the same in every process that defines the same kernels.
         check_shape: from the shape tuned, a configuration and an element count, a small shape of
             the same alignment class that is no multiple of the block.
         elementwise: whether the reference may be computed piece by piece.
@@ -47,14 +81,27 @@ class Kernel:
     space: str
     input_count: int
     scalars: Mapping[str, float]
-    source_hash: str
+    functions: tuple[Any, ...]
     check_shape: CheckShape
     elementwise: bool = False
     summary: str = ""
     _spaces: list[Space] = field(default_factory=list, repr=False, compare=False)
 
+    handle: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "handle", _unused_handle(self.name, self.functions))
+        _kernels[self.handle] = self
+
+    @cached_property
+    def source_hash(self) -> str:
+        """Of its code. Another hash is another kernel: rows of the old one are not served."""
+        return source_hash(*self.functions)
+
     def load_space(self) -> Space:
         """The search space, read once."""
+        from tunekit.core.space import Space
+
         if not self._spaces:
             self._spaces.append(Space.load(self.space))
         return self._spaces[0]
@@ -131,7 +178,7 @@ def pointwise(
         space=space,
         input_count=input_count,
         scalars=scalars,
-        source_hash=source_hash(pointwise_kernel, epilogue),
+        functions=(pointwise_kernel, epilogue),
         check_shape=pointwise_check_shape,
         elementwise=True,
         summary=summary,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import triton
@@ -15,8 +16,9 @@ from tunekit.core.space import context
 from tunekit.gpu import device_at
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, TensorMeta
-from tunekit.runtime import advice, lookup
+from tunekit.runtime import advice, fast, lookup
 from tunekit.runtime.bind import Binder
+from tunekit.runtime.direct import Direct, direct_launch
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
@@ -30,12 +32,13 @@ _POINTER_ALIGNMENT = 16
 _Key = tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Planned:
     """Everything of a call that follows from its tensors' metadata.
 
     Attributes:
         kernel: kept so that its `id`, which is part of the key, stays its own.
+        compiled: what the last launch ran, where Triton says so.
     """
 
     kernel: Kernel
@@ -43,12 +46,21 @@ class Planned:
     config: Config
     grid: tuple[int, int, int]
     bind: Binder
+    compiled: Any = None
 
     def start(
         self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
     ) -> None:
         """Launch on the current stream of the current device."""
-        self.launch.function[self.grid](**self.bind(inputs, output, scalars))
+        arguments = self.bind(inputs, output, scalars)
+        self.compiled = self.launch.function[self.grid](**arguments)
+
+    def direct(self) -> Direct | None:
+        """How to launch it from now on without Triton's own call, where that is proven."""
+        if any(meta.misalignment for meta in (*self.launch.inputs, *self.launch.outputs)):
+            return None
+        scalars = tuple(self.kernel.scalars)
+        return direct_launch(self.launch, self.config, self.grid, self.compiled, scalars)
 
 
 _plans: dict[_Key, Planned] = {}
@@ -91,12 +103,15 @@ def run(
     else:
         with torch.cuda.device(index):
             planned.start(inputs, output, scalars)
+    if kernel.elementwise and index >= 0:
+        fast.fast_of(kernel).learn(inputs, planned.direct)
 
 
 def reload() -> None:
     """Forget what was read, planned and warned of: the next call reads the databases again."""
     lookup.forget()
     advice.forget()
+    fast.forget()
     with _lock:
         _plans.clear()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from tunekit.kernels.kernel import Kernel
@@ -15,10 +16,10 @@ Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 
 def is_recorded(*tensors: torch.Tensor | None) -> bool:
-    """Whether autograd follows what is done with one of them."""
+    """Whether autograd, or a transform of torch.func, follows what is done with one of them."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return True
-    return forward_ad._current_level >= 0
+    return forward_ad._current_level >= 0 or peek_interpreter_stack() is not None
 
 
 def differentiable(
@@ -29,8 +30,8 @@ def differentiable(
 ) -> torch.Tensor:
     """The result of `forward`, with a backward that recomputes through the reference.
 
-    Only the inputs are kept for it. It can be differentiated again; forward-mode differentiation
-    and `vmap` raise a RuntimeError.
+    Only the inputs are kept for it. It can be differentiated again, and mapped by `vmap`;
+    forward-mode differentiation raises a RuntimeError.
     """
     apply: Callable[..., torch.Tensor] = _Fused.apply
     return apply(kernel, scalars, forward, *inputs)
@@ -49,18 +50,53 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: Sequence[int | None],
+        kernel: Kernel,
+        scalars: Mapping[str, float],
+        forward: Forward,
+        *inputs: torch.Tensor,
+    ) -> tuple[torch.Tensor, int]:
+        batched = with_batch(inputs, in_dims[3:], info.batch_size)
+        return differentiable(kernel, scalars, forward, batched), 0
+
+    @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needed = ctx.needs_input_grad[3:]
-        again = torch.is_grad_enabled()
-        with torch.enable_grad():
-            # A view each: the same tensor given twice has a derivative for each place.
-            inputs = [
-                x.view_as(x) if again else x.detach().requires_grad_(wanted)
-                for x, wanted in zip(ctx.saved_tensors, needed, strict=True)
-            ]
-            result = ctx.kernel.reference(*inputs, **ctx.scalars)
-        wanted = [x for x, is_wanted in zip(inputs, needed, strict=True) if is_wanted]
-        found = iter(
-            torch.autograd.grad(result, wanted, grads, create_graph=again, allow_unused=True)
-        )
-        return None, None, None, *(next(found) if is_wanted else None for is_wanted in needed)
+        found = reference_gradients(ctx.kernel, ctx.scalars, ctx.saved_tensors, needed, *grads)
+        return None, None, None, *found
+
+
+def with_batch(
+    inputs: Sequence[torch.Tensor], dims: Sequence[int | None], size: int
+) -> list[torch.Tensor]:
+    """The inputs with the batch as their first dim: for an element-wise kernel it is one more."""
+    return [
+        x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(inputs, dims, strict=True)
+    ]
+
+
+def reference_gradients(
+    kernel: Kernel,
+    scalars: Mapping[str, float],
+    tensors: Sequence[torch.Tensor],
+    needed: Sequence[bool],
+    grad: torch.Tensor,
+) -> list[torch.Tensor | None]:
+    """Derivatives of the reference at these inputs, for each that needs one.
+
+    They can be differentiated again if autograd records when this is called.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # A view each: the same tensor given twice has a derivative for each place.
+        inputs = [
+            x.view_as(x) if again else x.detach().requires_grad_(wanted)
+            for x, wanted in zip(tensors, needed, strict=True)
+        ]
+        result = kernel.reference(*inputs, **scalars)
+    wanted = [x for x, is_wanted in zip(inputs, needed, strict=True) if is_wanted]
+    found = iter(torch.autograd.grad(result, wanted, grad, create_graph=again, allow_unused=True))
+    return [next(found) if is_wanted else None for is_wanted in needed]

@@ -1,4 +1,4 @@
-"""What is tuned, read once from the person's database and from the one that ships."""
+"""What is tuned, from the person's database and from the one that ships."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunekit.core.problem import Problem
 from tunekit.errors import StoreError
 from tunekit.notices import warn
 from tunekit.paths import shipped_database, user_database
-from tunekit.store.cache import CacheRow, read_cache
+from tunekit.store.cache import CacheRow, read_cache_like
 from tunekit.store.rows import sort_key
 
 _Key = tuple[str, str, str, str, str]
@@ -42,15 +42,12 @@ class Group:
         rows.append(Sized(row, size_of(row.problem)))
 
 
-NOTHING = Group()
-"""The group of problems of which nothing is known."""
-
-
 class Known:
-    """Every row a call may be served, kept in memory from the first question on."""
+    """The rows calls may be served, each group read when it is first asked for, then kept."""
 
     def __init__(self) -> None:
-        self._groups: dict[_Key, Group] | None = None
+        self._groups: dict[_Key, Group] = {}
+        self._unreadable: set[Path] = set()
         self._lock = threading.Lock()
 
     def group(self, problem: Problem) -> Group:
@@ -58,18 +55,37 @@ class Known:
 
         Warns once of a database that cannot be read; the other one is served all the same.
         """
-        groups = self._groups
-        if groups is None:
+        key = _key(problem)
+        found = self._groups.get(key)
+        if found is None:
             with self._lock:
-                if self._groups is None:
-                    self._groups = _grouped(_read_all())
-                groups = self._groups
-        return groups.get(_key(problem), NOTHING)
+                found = self._groups.get(key)
+                if found is None:
+                    found = self._groups[key] = _grouped(self._read_both(problem))
+        return found
 
     def forget(self) -> None:
         """Read the databases again when next asked."""
         with self._lock:
-            self._groups = None
+            self._groups.clear()
+            self._unreadable.clear()
+
+    def _read_both(self, problem: Problem) -> list[CacheRow]:
+        person, shipped = user_database(), shipped_database()
+        rows = self._read(problem, person, immutable=False)
+        if _is_same_file(person, shipped):
+            return rows
+        return merged_rows(rows, self._read(problem, shipped, immutable=True))
+
+    def _read(self, problem: Problem, path: Path, *, immutable: bool) -> list[CacheRow]:
+        if path in self._unreadable:
+            return []
+        try:
+            return read_cache_like(problem, path, immutable=immutable)
+        except StoreError as error:
+            self._unreadable.add(path)
+            warn(f"{error} (until tunekit.reload() nothing tuned in this file is used)")
+            return []
 
 
 def merged_rows(person: Sequence[CacheRow], shipped: Sequence[CacheRow]) -> list[CacheRow]:
@@ -87,11 +103,11 @@ def size_of(problem: Problem) -> int:
     return math.prod(size for _, size in problem.dims)
 
 
-def _grouped(rows: Iterable[CacheRow]) -> dict[_Key, Group]:
-    groups: dict[_Key, Group] = {}
+def _grouped(rows: Iterable[CacheRow]) -> Group:
+    group = Group()
     for row in rows:
-        groups.setdefault(_key(row.problem), Group()).add(row)
-    return groups
+        group.add(row)
+    return group
 
 
 def _key(problem: Problem) -> _Key:
@@ -102,21 +118,6 @@ def _key(problem: Problem) -> _Key:
         problem.alignment,
         problem.device,
     )
-
-
-def _read_all() -> list[CacheRow]:
-    person, shipped = user_database(), shipped_database()
-    if _is_same_file(person, shipped):
-        return _read(person, immutable=False)
-    return merged_rows(_read(person, immutable=False), _read(shipped, immutable=True))
-
-
-def _read(path: Path, *, immutable: bool) -> list[CacheRow]:
-    try:
-        return read_cache(path, immutable=immutable)
-    except StoreError as error:
-        warn(f"{error} (until tunekit.reload() nothing tuned in this file is used)")
-        return []
 
 
 def _is_same_file(first: Path, second: Path) -> bool:

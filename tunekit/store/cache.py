@@ -6,6 +6,7 @@ The run-time path imports this module, so it must stay free of sqlite-utils.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,18 @@ from tunekit.core.problem import Problem
 from tunekit.errors import StoreError
 from tunekit.store import fields, rows
 from tunekit.store.connection import explained, open_readonly
+from tunekit.store.schema import cache_query
 
 _QUERY = """
     SELECT * FROM cache
     WHERE (:kernel IS NULL OR kernel = :kernel) AND (:device IS NULL OR device = :device)
 """
+
+_OF_ITS_KIND = cache_query(
+    "decisions.problem_id IN (SELECT id FROM problems WHERE kernel = :kernel AND "
+    "kernel_hash = :kernel_hash AND dtype = :dtype AND alignment = :alignment AND device = :device)"
+)
+"""Rows of problems that differ in dims alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,28 @@ def read_cache(
         return select_cache(connection, path, kernel=kernel, device=device)
 
 
+def read_cache_like(
+    problem: Problem, path: str | Path, *, immutable: bool = False
+) -> list[CacheRow]:
+    """The rows that differ from `problem` in dims alone, sorted; nothing else is read.
+
+    Args:
+        problem: of any dims.
+        path: of the database.
+        immutable: see `tunekit.store.connection.open_readonly`.
+
+    Raises:
+        StoreError, StoreLockedError, StoreVersionError: see `read_cache`.
+    """
+    path = Path(path)
+    if _is_empty(path):
+        return []
+    names = ("kernel", "kernel_hash", "dtype", "alignment", "device")
+    values = {name: getattr(problem, name) for name in names}
+    with closing(open_readonly(path, immutable=immutable)) as connection:
+        return _selected(connection, path, _OF_ITS_KIND, values)
+
+
 def select_cache(
     connection: sqlite3.Connection,
     path: Path,
@@ -95,8 +125,14 @@ def select_cache(
     Raises:
         StoreError: a row is damaged, or the file cannot be read.
     """
+    return _selected(connection, path, _QUERY, {"kernel": kernel, "device": device})
+
+
+def _selected(
+    connection: sqlite3.Connection, path: Path, query: str, values: Mapping[str, str | None]
+) -> list[CacheRow]:
     with explained(path):
-        cursor = connection.execute(_QUERY, {"kernel": kernel, "device": device})
+        cursor = connection.execute(query, values)
         names = [column[0] for column in cursor.description]
         found = [dict(zip(names, values, strict=True)) for values in cursor]
     cache = [rows.read(_to_cache_row, row, path) for row in found]

@@ -90,6 +90,57 @@ _VERIFIED = """
         OR (source = 'estimated' AND verified_by = 'interpreter'))
 """
 
+
+def cache_query(condition: str = "") -> str:
+    """The view `cache` as a query, over the decisions for which a condition holds.
+
+    SQLite does not look through the view's window function: a condition on what comes out of it
+    would be tried after every problem's rows were read. With one, few rows are looked up by their
+    key; without, all are read once.
+    """
+    how = " NOT MATERIALIZED" if condition else ""
+    condition = f"\n            WHERE {condition}" if condition else ""
+    return f"""\
+    WITH
+        verified AS{how} (SELECT * FROM evaluations WHERE {_VERIFIED}),
+        ranked AS (
+            SELECT
+                decisions.*,
+                row_number() OVER (
+                    PARTITION BY decisions.problem_id
+                    ORDER BY
+                        decisions.source = 'measured' DESC,
+                        julianday(decisions.created_at) DESC,
+                        decisions.id DESC
+                ) AS place
+            FROM decisions
+            JOIN verified
+                ON verified.uid = decisions.winner
+                AND verified.problem_id = decisions.problem_id
+                AND verified.source = decisions.source{condition}
+        )
+    SELECT
+        problems.key AS problem_key, problems.kernel, problems.kernel_hash, problems.dims,
+        problems.dtype, problems.alignment, problems.device,
+        ranked.winner, won.shape, won.config, won.time_us, won.samples_us, won.source,
+        won.verified_by, won.max_error, won.binary_hash, won.registers, won.spill_bytes,
+        won.shared_bytes, won.load_bytes, won.store_bytes,
+        runs.gpu_name, runs.sm_count, runs.driver, runs.torch, runs.triton, runs.tunekit,
+        runs.protocol, runs.created_at,
+        ranked.reason, ranked.speedup, ranked.copy_us, ranked.created_at AS decided_at,
+        defaults.config AS default_config, defaults.time_us AS default_time_us
+    FROM ranked
+    JOIN evaluations AS won ON won.uid = ranked.winner
+    JOIN problems ON problems.id = ranked.problem_id
+    JOIN runs ON runs.id = won.run_id
+    LEFT JOIN verified AS defaults
+        ON defaults.uid = ranked.default_uid
+        AND defaults.problem_id = ranked.problem_id
+        AND defaults.source = ranked.source
+    WHERE ranked.place = 1
+"""
+
+
 _VIEWS = (
     """
     CREATE VIEW evaluation_rows AS
@@ -112,46 +163,7 @@ _VIEWS = (
     FROM decisions
     JOIN problems ON problems.id = problem_id
     """,
-    f"""
-    CREATE VIEW cache AS
-    WITH
-        verified AS (SELECT * FROM evaluations WHERE {_VERIFIED}),
-        ranked AS (
-            SELECT
-                decisions.*,
-                row_number() OVER (
-                    PARTITION BY decisions.problem_id
-                    ORDER BY
-                        decisions.source = 'measured' DESC,
-                        julianday(decisions.created_at) DESC,
-                        decisions.id DESC
-                ) AS place
-            FROM decisions
-            JOIN verified
-                ON verified.uid = decisions.winner
-                AND verified.problem_id = decisions.problem_id
-                AND verified.source = decisions.source
-        )
-    SELECT
-        problems.key AS problem_key, problems.kernel, problems.kernel_hash, problems.dims,
-        problems.dtype, problems.alignment, problems.device,
-        ranked.winner, won.shape, won.config, won.time_us, won.samples_us, won.source,
-        won.verified_by, won.max_error, won.binary_hash, won.registers, won.spill_bytes,
-        won.shared_bytes, won.load_bytes, won.store_bytes,
-        runs.gpu_name, runs.sm_count, runs.driver, runs.torch, runs.triton, runs.tunekit,
-        runs.protocol, runs.created_at,
-        ranked.reason, ranked.speedup, ranked.copy_us, ranked.created_at AS decided_at,
-        defaults.config AS default_config, defaults.time_us AS default_time_us
-    FROM ranked
-    JOIN evaluations AS won ON won.uid = ranked.winner
-    JOIN problems ON problems.id = ranked.problem_id
-    JOIN runs ON runs.id = won.run_id
-    LEFT JOIN verified AS defaults
-        ON defaults.uid = ranked.default_uid
-        AND defaults.problem_id = ranked.problem_id
-        AND defaults.source = ranked.source
-    WHERE ranked.place = 1
-    """,
+    f"\n    CREATE VIEW cache AS\n{cache_query()}    ",
 )
 
 
