@@ -33,7 +33,17 @@ def user_database() -> Path:
     named = os.environ.get("TUNEKIT_DB")
     if named:
         return Path(named).expanduser()
+    return _platform_folder("user_data_dir") / _DATABASE
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `TUNEKIT_CACHE`, else in the user's cache folder."""
+    named = os.environ.get("TUNEKIT_CACHE")
+    return Path(named).expanduser() if named else _platform_folder("user_cache_dir")
+
+
+def _platform_folder(kind: str) -> Path:
     # The run-time path imports this module: what it may not need, it does not load.
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("tunekit", appauthor=False)) / _DATABASE
+    return Path(getattr(platformdirs, kind)("tunekit", appauthor=False))

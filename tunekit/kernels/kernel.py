@@ -170,7 +170,7 @@ def pointwise(
     """
     if not is_jit(epilogue):
         raise KernelError(f"{name}: the epilogue must be a @triton.jit function, got {epilogue!r}")
-    scalars = dict(scalars or {})
+    scalars = {each: float(value) for each, value in (scalars or {}).items()}
     return Kernel(
         name=name,
         plan=plan_pointwise(epilogue, tuple(scalars)),

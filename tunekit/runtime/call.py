@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from tunekit.core.space import context
 from tunekit.gpu import device_at
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, TensorMeta
-from tunekit.runtime import advice, fast, lookup
+from tunekit.runtime import advice, binaries, fast, lookup
 from tunekit.runtime.bind import Binder
-from tunekit.runtime.direct import Direct, direct_launch
+from tunekit.runtime.direct import Direct, direct_launch, is_proven
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
@@ -38,7 +39,8 @@ class Planned:
 
     Attributes:
         kernel: kept so that its `id`, which is part of the key, stays its own.
-        compiled: what the last launch ran, where Triton says so.
+        direct: launches without Triton's own call, once it is known how and where that is proven.
+        tried: whether word of an earlier process was looked for.
     """
 
     kernel: Kernel
@@ -46,21 +48,58 @@ class Planned:
     config: Config
     grid: tuple[int, int, int]
     bind: Binder
-    compiled: Any = None
+    direct: Direct | None = None
+    tried: bool = False
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all tensors start at a multiple of 16 bytes."""
+        return not any(meta.misalignment for meta in (*self.launch.inputs, *self.launch.outputs))
 
     def start(
         self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
-    ) -> None:
-        """Launch on the current stream of the current device."""
-        arguments = self.bind(inputs, output, scalars)
-        self.compiled = self.launch.function[self.grid](**arguments)
+    ) -> Any:
+        """Launch on the current stream of the current device, by Triton's own call.
 
-    def direct(self) -> Direct | None:
-        """How to launch it from now on without Triton's own call, where that is proven."""
-        if any(meta.misalignment for meta in (*self.launch.inputs, *self.launch.outputs)):
+        Returns:
+            What that returns: the compiled kernel.
+        """
+        return self.launch.function[self.grid](**self.bind(inputs, output, scalars))
+
+    def first(
+        self,
+        device: Device,
+        inputs: Sequence[torch.Tensor],
+        output: torch.Tensor,
+        scalars: Mapping[str, float],
+    ) -> None:
+        """Launch on a GPU and learn how to launch directly from now on.
+
+        An earlier process may have left word where the binary is; else Triton's own call finds it.
+        """
+        if is_proven() and self.aligned and not self.tried and not fast.is_hooked():
+            self.tried = True
+            self.direct = self._remembered(device)
+        if self.direct is not None:
+            pointers = tuple([x.data_ptr() for x in (*inputs, output)])
+            stream = torch.cuda.current_stream().cuda_stream
+            self.direct(stream, pointers, tuple(scalars.values()))
+            return
+        compiled = self.start(inputs, output, scalars)
+        if self.aligned:
+            self.direct = self._direct(compiled)
+        if self.direct is not None:
+            binaries.save(self.kernel, self.launch, self.config, device, compiled)
+
+    def _remembered(self, device: Device) -> Direct | None:
+        try:
+            return self._direct(binaries.load(self.kernel, self.launch, self.config, device))
+        except RuntimeError:  # the driver cannot load what lies there now: Triton may compile anew
             return None
-        scalars = tuple(self.kernel.scalars)
-        return direct_launch(self.launch, self.config, self.grid, self.compiled, scalars)
+
+    def _direct(self, compiled: Any) -> Direct | None:
+        names = tuple(self.kernel.scalars)
+        return direct_launch(self.launch, self.config, self.grid, compiled, names)
 
 
 _plans: dict[_Key, Planned] = {}
@@ -97,13 +136,16 @@ def run(
         return
     key = _key(kernel, inputs, output)
     planned = _plans.get(key) or _remember(key, _plan(kernel, inputs, output))
+    launch = planned.start
+    if output.is_cuda and planned.direct is None:
+        launch = partial(planned.first, _device_of(output))
     index = output.get_device()
     if index < 0 or index == torch.cuda.current_device():
-        planned.start(inputs, output, scalars)
+        launch(inputs, output, scalars)
     else:
         with torch.cuda.device(index):
-            planned.start(inputs, output, scalars)
-    if kernel.elementwise and index >= 0:
+            launch(inputs, output, scalars)
+    if planned.direct is not None and kernel.elementwise:
         fast.fast_of(kernel).learn(inputs, planned.direct)
 
 

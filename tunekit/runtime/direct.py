@@ -47,7 +47,7 @@ def direct_launch(
         scalars: names of the kernel's scalars, in its order.
     """
     function = launch.function
-    if not is_proven(triton.__version__) or not isinstance(compiled, CompiledKernel):
+    if not is_proven() or not isinstance(compiled, CompiledKernel):
         return None
     # A decorator around the function, such as heuristics, decides anew at each call; so does a
     # hook; and the ordinary call refuses a kernel whose globals have changed.
@@ -102,6 +102,6 @@ class _Writer:
                 return self.constant(value)
 
 
-def is_proven(version: str) -> bool:
-    """Whether launches are direct under that version of Triton."""
-    return version.rpartition(".")[0] in PROVEN
+def is_proven() -> bool:
+    """Whether launches are direct under the Triton that is installed."""
+    return triton.__version__.rpartition(".")[0] in PROVEN

@@ -9,7 +9,7 @@ is None, and the call goes the ordinary way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -112,20 +112,11 @@ class Fast:
         direct(_stream_of(device), pointers, scalars)
         return y
 
-    def learn(self, inputs: Sequence[torch.Tensor], direct: Callable[[], Direct | None]) -> None:
-        """Tensors like these, dense and on a GPU, are launched so from now on.
-
-        Args:
-            inputs: what was launched the ordinary way.
-            direct: says how; None where the ordinary way is the only one.
-        """
-        if any(type(x) not in _PLAIN for x in inputs):
-            return
-        key = _key(inputs)
-        if key not in self._kinds and (found := direct()) is not None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
-            self._kinds[key] = found
+    def learn(self, inputs: Sequence[torch.Tensor], direct: Direct) -> None:
+        """Tensors like these, dense, aligned and on a GPU, are launched so from now on."""
+        if len(self._kinds) >= _MOST_KINDS:
+            self._kinds.clear()
+        self._kinds[_key(inputs)] = direct
 
     def forget(self) -> None:
         """Know no kind any more."""
@@ -155,11 +146,13 @@ def forget() -> None:
 
 def _must_be_seen() -> bool:
     """Whether somebody else has to see this call: a mode, a tracer, a profiler's launch hook."""
+    return bool(_modes() or _tracing() is not None or forward_ad._current_level >= 0 or is_hooked())
+
+
+def is_hooked() -> bool:
+    """Whether Triton has a launch hook, which only its own call runs."""
     return bool(
-        _modes()
-        or _tracing() is not None
-        or forward_ad._current_level >= 0
-        or _ENTER.calls
+        _ENTER.calls
         or _EXIT.calls
         or _KNOBS.launch_enter_hook is not _ENTER
         or _KNOBS.launch_exit_hook is not _EXIT
