@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -103,6 +106,27 @@ def test_in_place_out_and_autograd_launch_too(
     for result in (out, y.detach(), x):
         assert largest_error(result, exact, "float32") <= 1
     assert [n for _, n in launched] == [x.numel()] * 3
+
+
+def test_kernels_can_be_turned_off(
+    launched: list[tuple[Config, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "EAGER", True)
+    x = torch.linspace(-5, 5, 60)
+    assert torch.equal(ops.mish_mish(x), library.mish_mish.reference(x))
+    assert launched == []
+
+
+@pytest.mark.parametrize(
+    ("value", "eager"), [("1", True), ("yes", True), ("0", False), ("", False)]
+)
+def test_the_variable_that_turns_them_off(value: str, eager: bool) -> None:
+    program = "from tunekit.runtime.call import EAGER; print(EAGER)"
+    environment = os.environ | {"TUNEKIT_EAGER": value}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.strip() == str(eager)
 
 
 def test_vmap_makes_one_launch(launched: list[tuple[Config, int]]) -> None:

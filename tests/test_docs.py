@@ -153,6 +153,16 @@ def test_help_is_as_documented(
         assert page == actual, "out of date: UPDATE_DOCS=1 pytest tests/test_docs.py rewrites it"
 
 
+def test_the_host_times_are_those_of_the_benchmark() -> None:
+    results = ROOT / "benchmarks" / "results" / "launch-h100.md"
+    measured = {row[0]: row[1] for row in _rows(results, "call")}
+    told = {row[0]: row[1] for row in _rows(ROOT / "docs" / "runtime.md", "call")}
+    assert told == {name: measured[name] for name in told} != {}
+    readme = README.read_text(encoding="utf-8")
+    for call in ("`tunekit.ops.mish_mish(x)`", "the same kernel under `triton.autotune`"):
+        assert f"{measured[call]} µs" in readme
+
+
 def test_the_times_in_the_readme_are_those_of_the_benchmark() -> None:
     results = ROOT / "benchmarks" / "results" / "kernels-h100.md"
     times: dict[tuple[str, str, str], str] = {}

@@ -73,6 +73,25 @@ def gpu_host(device: str | None, *, warm: bool = False) -> Host:
     return Host.on_gpu(index, warm)
 
 
+def compile_device(target: str | None) -> Device:
+    """The GPU model to compile for, and Triton made to compile for it where it is not present.
+
+    Raises:
+        UsageError: no model is named and this machine has no GPU.
+        UnknownDeviceError: there is no model of that name.
+    """
+    from tunekit.evaluate.compile import compile_for
+    from tunekit.gpu import gpu_count, select_gpu
+
+    if target is None and not gpu_count():
+        raise UsageError("this machine has no CUDA GPU: name a model, such as --target rtx4090")
+    if target is None:
+        return select_gpu(0).device
+    device = device_named(target)
+    compile_for(device)
+    return device
+
+
 def gpu_index(device: str | None) -> int:
     """N of `cuda:N`.
 

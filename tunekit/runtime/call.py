@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,10 @@ from tunekit.runtime.direct import Direct, direct_launch, is_proven
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
 module is loaded as Triton reads it when a kernel is defined."""
+
+EAGER = os.environ.get("TUNEKIT_EAGER", "") not in ("", "0")
+"""Whether the eager references run instead of kernels: `TUNEKIT_EAGER=1`, read when this module is
+loaded."""
 
 _INTERPRETED_AS = DEVICES["rtx4090"]
 """The GPU that launches on CPU tensors are planned for."""
@@ -109,7 +114,7 @@ _lock = threading.Lock()
 
 def can_launch(tensor: torch.Tensor) -> bool:
     """Whether kernels run, in this process, where that tensor is."""
-    return tensor.is_cuda or (INTERPRETED and tensor.is_cpu)
+    return not EAGER and (tensor.is_cuda or (INTERPRETED and tensor.is_cpu))
 
 
 def run(

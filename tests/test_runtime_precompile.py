@@ -1,0 +1,106 @@
+"""Compiling what is tuned, ahead of the first call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tunekit.core.config import Config
+from tunekit.core.device import DEVICES, Device
+from tunekit.kernels.library import KERNELS
+from tunekit.paths import shipped_database
+from tunekit.runtime import binaries
+from tunekit.runtime.precompile import precompile
+from tunekit.store.cache import CacheRow, read_cache
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUNEKIT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[CacheRow]:
+    """Three shipped rows of an RTX 4090, two of one size class and configuration or not."""
+    found = read_cache(shipped_database(), kernel="mish_mish", device="rtx4090", immutable=True)
+    return [row for row in found if row.problem.dtype == "float32"][:3]
+
+
+def test_each_binary_is_compiled_once_and_remembered(
+    rows: list[CacheRow], compiling: Device, folder: Path
+) -> None:
+    made = precompile(rows + rows, compiling, None)
+    kernel = KERNELS["mish_mish"]
+    kinds = {(row.problem.alignment, row.config) for row in rows}
+    assert (made.problems, made.binaries, made.stale, made.failures) == (6, len(kinds), 0, ())
+    assert len(list((folder / "binaries").iterdir())) == len(kinds)
+    for row in rows:
+        launch = kernel.launch_for(row.shape, "float32", compiling)
+        found = binaries.load(kernel, launch, row.config, compiling)
+        assert found.metadata.num_warps == row.config["num_warps"]
+
+
+def test_rows_of_other_code_are_left_out(rows: list[CacheRow], compiling: Device) -> None:
+    problem = replace(rows[0].problem, kernel_hash="0" * 12)
+    unknown = replace(rows[0].problem, kernel="nobody_knows")
+    stale = [replace(rows[0], problem=each) for each in (problem, unknown)]
+    made = precompile([*stale, rows[0]], compiling, None)
+    assert (made.problems, made.binaries, made.stale) == (1, 1, 2)
+
+
+def test_what_does_not_compile_is_told_and_costs_itself(
+    rows: list[CacheRow], compiling: Device
+) -> None:
+    config = Config({**rows[0].config, "BLOCK_SIZE": 1000})
+    made = precompile([replace(rows[0], config=config), rows[0]], compiling, None)
+    assert (made.problems, made.binaries) == (1, 1)
+    (failure,) = made.failures
+    assert failure.startswith("mish_mish float32 BLOCK_SIZE=1000")
+    assert "compile_error" in failure
+    assert "\n" not in failure
+
+
+def _tunekit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tunekit", *arguments],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_on_the_command_line_with_no_gpu() -> None:
+    ran = _tunekit("precompile", "identity", "--target", "h200", "--json")
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    tuned = read_cache(shipped_database(), kernel="identity", device="h200", immutable=True)
+    assert said["device"] == "h200"
+    assert said["problems"] == len(tuned) > 0
+    assert 0 < said["binaries"] <= said["problems"]
+
+
+def test_mistakes_on_the_command_line() -> None:
+    for arguments, message in (
+        (["nope", "--target", "h100"], "unknown kernel 'nope'"),
+        (["--target", "h99"], "no GPU named 'h99'"),
+    ):
+        ran = _tunekit("precompile", *arguments)
+        assert ran.returncode != 0
+        assert message in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_devices_differ(rows: list[CacheRow], compiling: Device) -> None:
+    assert compiling == DEVICES["rtx4090"]
+    precompile(rows[:1], compiling, None)
+    kernel = KERNELS["mish_mish"]
+    launch = kernel.launch_for(rows[0].shape, "float32", DEVICES["h100"])
+    assert binaries.load(kernel, launch, rows[0].config, DEVICES["h100"]) is None

@@ -1,0 +1,107 @@
+"""Compile what calls will be served, before the first request asks for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from triton.compiler import CompiledKernel
+
+from tunekit.core.device import Device
+from tunekit.core.evaluation import Status
+from tunekit.evaluate.compile import compile_launch
+from tunekit.evaluate.compilers import Compilers, binary_key
+from tunekit.evaluate.job import Job
+from tunekit.kernels.kernel import Kernel
+from tunekit.kernels.plan import alignment_class
+from tunekit.kernels.registry import find_kernel
+from tunekit.runtime import binaries
+from tunekit.store.cache import CacheRow
+
+
+@dataclass(frozen=True, slots=True)
+class Precompiled:
+    """What was made ready.
+
+    Attributes:
+        problems: whose configurations are.
+        binaries: different ones.
+        stale: rows of another version of a kernel's code, or that no kernel here is known for.
+        failures: one line for each configuration that does not compile.
+        elapsed_s: wall time.
+    """
+
+    problems: int
+    binaries: int
+    stale: int
+    failures: tuple[str, ...]
+    elapsed_s: float
+
+
+def precompile(rows: Iterable[CacheRow], device: Device, reference: str | None) -> Precompiled:
+    """Compile the configurations of rows into Triton's cache, and remember where they lie.
+
+    It needs no GPU: a process that has one, another image of the same installation, finds what
+    was compiled here if it sees the same caches.
+
+    Args:
+        rows: of that device.
+        device: to compile for.
+        reference: how to find the kernel the rows are of; None for the library's.
+
+    Raises:
+        TunekitError: `reference` names no kernel.
+    """
+    began = time.monotonic()
+    jobs, stale = _jobs(list(rows), device, reference)
+    compilers = Compilers(device, processes=len(os.sched_getaffinity(0)))
+    made, failures = set(), []
+    try:
+        for index, outcome in compilers.outcomes(jobs):
+            job = jobs[index]
+            kernel = find_kernel(job.kernel)
+            launch = kernel.launch_for(job.shape, job.dtype, device)
+            if outcome.status is not Status.OK:
+                what = f"{kernel.name} {job.dtype} {job.config}"
+                failures.append(f"{what}: {outcome.status}: {outcome.reason}")
+                continue
+            key = binary_key(job, launch)
+            if key not in made:
+                made.add(key)
+                compiled = compile_launch(launch, job.config, kernel.scalars).kernel
+                assert isinstance(compiled, CompiledKernel)
+                binaries.save(kernel, launch, job.config, device, compiled)
+    finally:
+        compilers.close()
+    ready = len(jobs) - len(failures)
+    return Precompiled(ready, len(made), stale, tuple(failures), time.monotonic() - began)
+
+
+def _jobs(rows: Sequence[CacheRow], device: Device, reference: str | None) -> tuple[list[Job], int]:
+    jobs = []
+    for row in rows:
+        kernel = _kernel_of(row, reference)
+        if kernel is None or kernel.source_hash != row.problem.kernel_hash:
+            continue
+        launch = kernel.launch_for(row.shape, row.problem.dtype, device)
+        if alignment_class(launch) == row.problem.alignment:
+            name = reference or kernel.name
+            jobs.append(
+                Job(
+                    name,
+                    row.shape,
+                    row.problem.dtype,
+                    dict(kernel.scalars),
+                    row.config,
+                    device.slug,
+                )
+            )
+    return jobs, len(rows) - len(jobs)
+
+
+def _kernel_of(row: CacheRow, reference: str | None) -> Kernel | None:
+    from tunekit.kernels.library import KERNELS
+
+    return find_kernel(reference) if reference else KERNELS.get(row.problem.kernel)
