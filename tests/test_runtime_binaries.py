@@ -75,6 +75,15 @@ def test_anything_else_is_unknown(saved: bytes, monkeypatch: pytest.MonkeyPatch)
     assert not known()
 
 
+def test_a_kernel_with_globals_is_not_remembered(
+    compiling: Device, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = compile_launch(LAUNCH, CONFIG, KERNEL.scalars).kernel
+    monkeypatch.setattr(LAUNCH.function, "used_global_vals", {("SIZE", 1): (3, {})})
+    binaries.save(KERNEL, LAUNCH, CONFIG, DEVICE, compiled)
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"files": 3}', '{"files": {}}', '"x"'])
 def test_a_damaged_entry_is_unknown(saved: bytes, folder: Path, text: str) -> None:
     (entry,) = (folder / "binaries").iterdir()

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from triton.runtime.errors import OutOfResources, PTXASError
 
 import tunekit
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
+from tunekit.core.problem import Problem
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import mish_add_hardtanh_scale
 from tunekit.kernels.plan import Launch, TensorMeta
 from tunekit.runtime import call
+from tunekit.runtime.lookup import Choice, Served
 
 SCALARS = {"add_value": 0.5, "scale": 2.0}
 
@@ -172,13 +175,13 @@ def test_on_a_gpu_the_configuration_is_looked_up(
 ) -> None:
     asked = []
 
-    def choose(kernel: Kernel, launch: Launch, device: Device) -> Any:
+    def choices(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice]:
         asked.append((dict(launch.dims), device.slug))
         problem = kernel.problem_of(launch, device)
         config = Config(BLOCK_SIZE=128, VEC=1, num_warps=2, num_stages=1)
-        return call.lookup.Choice(config, call.lookup.Served.EXACT, None, problem)
+        yield Choice(config, Served.EXACT, None, problem)
 
-    monkeypatch.setattr(call.lookup, "choose", choose)
+    monkeypatch.setattr(call.lookup, "choices", choices)
     for _ in range(3):
         run(watched, torch.ones(1000))
     assert asked == [({"n": 1000}, "h100")]
@@ -196,3 +199,92 @@ def test_on_a_gpu_with_nothing_tuned_the_command_is_named(
         run(watched, torch.ones(10, 100).half())
     run(watched, torch.ones(10, 100).half())
     assert len(watched.function.launches) == 2
+
+
+class Picky:
+    """A function that launches with small blocks alone."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.launched: list[int] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def launch(**arguments: Any) -> None:
+            self.launched.append(arguments["BLOCK_SIZE"])
+            if arguments["BLOCK_SIZE"] > 256:
+                raise self.error
+
+        return launch
+
+
+def _choices(problem: Problem, *sizes: int) -> Iterator[Choice]:
+    for size in sizes:
+        config = Config(BLOCK_SIZE=size, VEC=4, num_warps=4, num_stages=1)
+        yield Choice(config, Served.NEAREST, None, problem)
+
+
+@pytest.fixture
+def picky(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes a kernel whose larger blocks fail so, and which is served blocks of these sizes."""
+
+    def make(error: Exception, *sizes: int) -> tuple[Kernel, Picky]:
+        function = Picky(error)
+
+        def plan(inputs: Sequence[TensorMeta], device: Device) -> Launch:
+            launch = mish_add_hardtanh_scale.plan(inputs, device)
+            return dataclasses.replace(launch, function=function)
+
+        def planned(kernel: Kernel, inputs: Any, output: torch.Tensor) -> call.Planned:
+            launch = kernel.launch_for(output.shape, "float32", DEVICES["h100"])
+            others = _choices(kernel.problem_of(launch, DEVICES["h100"]), *sizes)
+            choice = next(others)
+            made = call._planned(kernel, launch, choice.config)
+            return dataclasses.replace(made, choice=choice, others=others)
+
+        monkeypatch.setattr(call, "_plan", planned)
+        return dataclasses.replace(mish_add_hardtanh_scale, plan=plan), function
+
+    yield make
+    tunekit.reload()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfResources(300_000, 232_448, "shared memory"),
+        PTXASError("too many registers"),
+        RuntimeError("PassManager::run failed"),
+    ],
+    ids=["resources", "ptxas", "passes"],
+)
+def test_what_cannot_be_launched_is_told_once_and_the_next_serves(
+    picky: Any, error: Exception
+) -> None:
+    kernel, function = picky(error, 1024, 512, 256, 128)
+    x = torch.ones(5000)
+    with pytest.warns(tunekit.TunekitWarning) as said:
+        call.run(kernel, (x,), torch.empty_like(x), SCALARS)
+    first, second = (str(each.message) for each in said)
+    assert first.startswith("mish_add_hardtanh_scale at n = 5000: BLOCK_SIZE=1024")
+    assert str(error).splitlines()[0] in first
+    assert "BLOCK_SIZE=512" in first.split("; ")[-1]
+    assert "BLOCK_SIZE=256" in second.split("; ")[-1]
+    assert function.launched == [1024, 512, 256]
+    call.run(kernel, (x,), torch.empty_like(x), SCALARS)
+    assert function.launched == [1024, 512, 256, 256]
+
+
+def test_when_none_can_be_launched_the_error_is_the_last_ones(picky: Any) -> None:
+    kernel, function = picky(OutOfResources(3, 2, "shared memory"), 1024, 512)
+    x = torch.ones(5000)
+    with pytest.warns(tunekit.TunekitWarning), pytest.raises(OutOfResources):
+        call.run(kernel, (x,), torch.empty_like(x), SCALARS)
+    assert function.launched == [1024, 512]
+
+
+def test_an_error_of_the_gpu_is_nobodys_configuration(picky: Any) -> None:
+    kernel, function = picky(RuntimeError("Triton Error [CUDA]: an illegal access"), 1024, 128)
+    x = torch.ones(5000)
+    with pytest.raises(RuntimeError, match="illegal access"):
+        call.run(kernel, (x,), torch.empty_like(x), SCALARS)
+    assert function.launched == [1024]

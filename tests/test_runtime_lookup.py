@@ -19,7 +19,7 @@ from tunekit.core.problem import Problem
 from tunekit.core.space import context
 from tunekit.errors import ShapeError, UnknownDeviceError, UnknownKernelError
 from tunekit.kernels.library import add_min_gelu_mul, mish_mish
-from tunekit.runtime.lookup import Served, choose, lookup, merged_rows
+from tunekit.runtime.lookup import Served, choices, choose, lookup, merged_rows
 from tunekit.store.cache import CacheRow, read_cache, read_cache_like
 from tunekit.store.database import Store
 
@@ -240,6 +240,19 @@ def test_one_file_named_twice_is_read_as_one(
     opened = counted(monkeypatch)
     assert served() == ("exact", N)
     assert opened == [shipped]
+
+
+def test_what_is_served_where_the_first_choice_cannot_be(shipped: Path) -> None:
+    near, far = config(512), config(4096)
+    add(shipped, problem(4 * N), far)
+    add(shipped, problem(2 * N), near)
+    add(shipped, problem(8 * N), near)
+    add(shipped, problem(16 * N), config(256, num_warps=2), estimated=True)
+    model = DEVICES["h100"]
+    launch = mish_mish.launch_for((N,), "float32", model)
+    found = list(choices(mish_mish, launch, model))
+    assert [each.config for each in found[:3]] == [near, far, config(256, num_warps=2)]
+    assert [each.served for each in found] == ["nearest", "nearest", "estimated", "default"]
 
 
 def test_databases_are_read_once_until_reload(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ import triton
 
 import tunekit
 from tunekit import ops
+from tunekit.core.config import Config
 from tunekit.kernels import library
 from tunekit.kernels.kernel import pointwise
 from tunekit.paths import cache_folder
-from tunekit.runtime import binaries, direct, fast
+from tunekit.runtime import binaries, direct, fast, lookup
 
 pytestmark = [
     pytest.mark.gpu,
@@ -369,3 +371,22 @@ def test_fake_tensors_are_not_launched(started: list[int]) -> None:
         assert type(y) is not torch.Tensor
     assert started == []
     assert fast.fast_of(library.mish_mish).one(y, ()) is None
+
+
+def test_a_row_that_cannot_be_launched_hurts_nobody(
+    monkeypatch: pytest.MonkeyPatch, started: list[int]
+) -> None:
+    bad = Config(BLOCK_SIZE=2**21, VEC=4, num_warps=4, num_stages=1)  # more than Triton compiles
+    choices = lookup.choices
+
+    def with_a_bad_one(*arguments: Any) -> Iterator[lookup.Choice]:
+        good = list(choices(*arguments))
+        yield replace(good[0], config=bad)
+        yield from good
+
+    monkeypatch.setattr(lookup, "choices", with_a_bad_one)
+    x = tensor(5000)
+    with pytest.warns(tunekit.TunekitWarning, match="BLOCK_SIZE=2097152.*cannot be launched"):
+        assert_right(ops.mish_mish(x), x)
+    assert_right(ops.mish_mish(x), x)
+    assert len(started) == 1

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tunekit.core.device import Device
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import Launch
 from tunekit.notices import warn
+
+if TYPE_CHECKING:
+    from tunekit.runtime.lookup import Choice
 
 _said: set[tuple[str, str, str, bool]] = set()
 
@@ -36,6 +40,15 @@ def warn_untuned(kernel: Kernel, launch: Launch, device: Device, shape: Sequence
             f"nothing is tuned for {what} where a tensor starts at no multiple of 16 bytes, the "
             "default configuration runs; pass tensors that do, not views such as x[1:]"
         )
+
+
+def warn_unusable(kernel: Kernel, choice: Choice, why: str, next_one: Choice) -> None:
+    """Warn that a configuration which was found cannot be launched, and what runs instead."""
+    dims = ", ".join(f"{name} = {size}" for name, size in choice.problem.dims)
+    warn(
+        f"{kernel.name} at {dims}: {choice.config} ({choice.served}) cannot be launched: {why}; "
+        f"{next_one.config} ({next_one.served}) runs instead"
+    )
 
 
 def command(kernel: Kernel, shape: Sequence[int], dtype: str) -> str:

@@ -49,7 +49,12 @@ def load(kernel: Kernel, launch: Launch, config: Config, device: Device) -> Any:
 def save(
     kernel: Kernel, launch: Launch, config: Config, device: Device, compiled: CompiledKernel
 ) -> None:
-    """Remember what such a launch ran; a cache that cannot be written remembers nothing."""
+    """Remember what such a launch ran; a cache that cannot be written remembers nothing.
+
+    Nor is a kernel remembered that Triton compiled for the values some globals had.
+    """
+    if launch.function.used_global_vals:
+        return
     path = _path(kernel, launch, config, device)
     files = {
         name: str(place)

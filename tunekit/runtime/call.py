@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 import triton
+from triton.errors import TritonError
 
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
 from tunekit.core.space import context
+from tunekit.errors import SpaceError
+from tunekit.evaluate.text import one_line
 from tunekit.gpu import device_at
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, TensorMeta
 from tunekit.runtime import advice, binaries, fast, lookup
 from tunekit.runtime.bind import Binder
 from tunekit.runtime.direct import Direct, direct_launch, is_proven
+from tunekit.runtime.lookup import Choice
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: `TRITON_INTERPRET=1`, read when this
@@ -46,6 +49,7 @@ class Planned:
         kernel: kept so that its `id`, which is part of the key, stays its own.
         direct: launches without Triton's own call, once it is known how and where that is proven.
         tried: whether word of an earlier process was looked for.
+        choice: which configuration it is, and `others` what is served where it cannot be launched.
     """
 
     kernel: Kernel
@@ -55,11 +59,22 @@ class Planned:
     bind: Binder
     direct: Direct | None = None
     tried: bool = False
+    choice: Choice | None = None
+    others: Iterator[Choice] | None = None
 
     @property
     def aligned(self) -> bool:
         """Whether all tensors start at a multiple of 16 bytes."""
         return not any(meta.misalignment for meta in (*self.launch.inputs, *self.launch.outputs))
+
+    def run(
+        self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
+    ) -> None:
+        """Launch on the current device; the first time learn how to launch directly."""
+        if output.is_cuda and self.direct is None:
+            self.first(_device_of(output), inputs, output, scalars)
+        else:
+            self.start(inputs, output, scalars)
 
     def start(
         self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
@@ -141,15 +156,19 @@ def run(
         return
     key = _key(kernel, inputs, output)
     planned = _plans.get(key) or _remember(key, _plan(kernel, inputs, output))
-    launch = planned.start
-    if output.is_cuda and planned.direct is None:
-        launch = partial(planned.first, _device_of(output))
     index = output.get_device()
-    if index < 0 or index == torch.cuda.current_device():
-        launch(inputs, output, scalars)
-    else:
-        with torch.cuda.device(index):
-            launch(inputs, output, scalars)
+    while True:
+        try:
+            if index < 0 or index == torch.cuda.current_device():
+                planned.run(inputs, output, scalars)
+            else:
+                with torch.cuda.device(index):
+                    planned.run(inputs, output, scalars)
+            break
+        except (TritonError, RuntimeError) as error:
+            if not _is_of_the_configuration(error):
+                raise
+            planned = _remember(key, _replanned(planned, error))
     if planned.direct is not None and kernel.elementwise:
         fast.fast_of(kernel).learn(inputs, planned.direct)
 
@@ -177,18 +196,42 @@ def _plan(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) 
     launch = kernel.plan([_meta(kernel, tensor) for tensor in inputs], device)
     # A plan describes the outputs it would allocate; this one is there, and may be unaligned.
     launch = replace(launch, outputs=(_meta(kernel, output),))
-    config = _config(kernel, launch, device, output)
+    if not output.is_cuda:
+        itemsize = launch.inputs[0].itemsize
+        config = kernel.load_space().default(context(launch.dims, itemsize, device))
+        return _planned(kernel, launch, config)
+    others = lookup.choices(kernel, launch, device)
+    choice = next(others)
+    if choice.served is lookup.Served.DEFAULT:
+        advice.warn_untuned(kernel, launch, device, output.shape)
+    return replace(_planned(kernel, launch, choice.config), choice=choice, others=others)
+
+
+def _planned(kernel: Kernel, launch: Launch, config: Config) -> Planned:
     return Planned(kernel, launch, config, launch.grid(config), Binder(launch, config))
 
 
-def _config(kernel: Kernel, launch: Launch, device: Device, output: torch.Tensor) -> Config:
-    if not output.is_cuda:
-        itemsize = launch.inputs[0].itemsize
-        return kernel.load_space().default(context(launch.dims, itemsize, device))
-    choice = lookup.choose(kernel, launch, device)
-    if choice.served is lookup.Served.DEFAULT:
-        advice.warn_untuned(kernel, launch, device, output.shape)
-    return choice.config
+def _replanned(planned: Planned, error: Exception) -> Planned:
+    """The same launch with the next configuration.
+
+    Raises:
+        The error, where there is no other.
+    """
+    try:
+        choice = next(planned.others or iter(()), None)
+    except SpaceError:  # no default either
+        choice = None
+    if choice is None or planned.choice is None:
+        raise error
+    why = one_line(error)
+    advice.warn_unusable(planned.kernel, planned.choice, why, choice)
+    made = _planned(planned.kernel, planned.launch, choice.config)
+    return replace(made, choice=choice, others=planned.others)
+
+
+def _is_of_the_configuration(error: Exception) -> bool:
+    """Whether another configuration may run: this one does not compile, or does not fit."""
+    return isinstance(error, TritonError) or "PassManager" in str(error)
 
 
 def _meta(kernel: Kernel, tensor: torch.Tensor) -> TensorMeta:

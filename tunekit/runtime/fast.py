@@ -57,9 +57,7 @@ class Fast:
             return self.one(inputs[0], scalars, inplace)
         return None if inplace else self.several(inputs, scalars)
 
-    def one(
-        self, x: torch.Tensor, scalars: tuple[float, ...], inplace: bool = False
-    ) -> torch.Tensor | None:
+    def one(self, x: torch.Tensor, scalars: _Scalars, inplace: bool = False) -> torch.Tensor | None:
         """The result of a kernel of one input; None if the call has to go the ordinary way.
 
         Args:
@@ -87,9 +85,7 @@ class Fast:
             increment_version(x)  # autograd must notice, as it does any other write
         return y
 
-    def several(
-        self, inputs: Sequence[torch.Tensor], scalars: tuple[float, ...]
-    ) -> torch.Tensor | None:
+    def several(self, inputs: Sequence[torch.Tensor], scalars: _Scalars) -> torch.Tensor | None:
         """The same for a kernel of several inputs."""
         if any(type(x) not in _PLAIN for x in inputs):
             return None

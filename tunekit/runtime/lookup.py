@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,35 +83,50 @@ def lookup(
 
 
 def choose(kernel: Kernel, launch: Launch, device: Device) -> Choice:
-    """The configuration for a launch.
-
-    In this order: the row measured for the very problem; the row measured at the nearest size;
-    a row estimated for this device, exact before nearest; the default of the space. Kernel, its
-    hash, dtype, alignment class and device must match; a row of another size is passed over when
-    its configuration violates a constraint of the space here.
+    """The configuration for a launch: the first of `choices`.
 
     Raises:
         SpaceError: nothing is tuned and the space has no default here.
     """
+    return next(choices(kernel, launch, device))
+
+
+def choices(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice]:
+    """Every configuration a launch may be served, best first.
+
+    In this order: the row measured for the very problem; the rows measured at other sizes, nearest
+    first; the rows estimated for this device, exact before nearest; the default of the space.
+    Kernel, its hash, dtype, alignment class and device must match; a row of another size is passed
+    over when its configuration violates a constraint of the space here.
+
+    Raises:
+        SpaceError: at the end, if the space has no default here.
+    """
+    seen: set[Config] = set()
+    for choice in _in_order(kernel, launch, device):
+        if choice.config not in seen:
+            seen.add(choice.config)
+            yield choice
+
+
+def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice]:
     problem, space = kernel.problem_of(launch, device), kernel.load_space()
     group = _known.group(problem)
     names = context(launch.dims, problem.itemsize, device)
-
-    def fits(row: CacheRow) -> bool:
-        return _holds(space, row.config, names)
-
     exact = group.exact.get(problem.dims)
     if exact is not None and not _has_axes(space, exact.config):
         exact = None
     if exact is not None and exact.source is Source.MEASURED:
-        return Choice(exact.config, Served.EXACT, exact, problem)
-    nearest = _nearest(group.measured, problem, fits)
-    if nearest is not None:
-        return Choice(nearest.config, Served.NEAREST, nearest, problem)
-    estimated = exact or _nearest(group.estimated, problem, fits)
-    if estimated is not None:
-        return Choice(estimated.config, Served.ESTIMATED, estimated, problem)
-    return Choice(space.default(names), Served.DEFAULT, None, problem)
+        yield Choice(exact.config, Served.EXACT, exact, problem)
+    for row in _nearest(group.measured, problem):
+        if _holds(space, row.config, names):
+            yield Choice(row.config, Served.NEAREST, row, problem)
+    if exact is not None and exact.source is Source.ESTIMATED:
+        yield Choice(exact.config, Served.ESTIMATED, exact, problem)
+    for row in _nearest(group.estimated, problem):
+        if _holds(space, row.config, names):
+            yield Choice(row.config, Served.ESTIMATED, row, problem)
+    yield Choice(space.default(names), Served.DEFAULT, None, problem)
 
 
 def forget() -> None:
@@ -119,10 +134,8 @@ def forget() -> None:
     _known.forget()
 
 
-def _nearest(
-    rows: Sequence[Sized], problem: Problem, fits: Callable[[CacheRow], bool]
-) -> CacheRow | None:
-    """The first row, from the nearest size outward, that fits."""
+def _nearest(rows: Sequence[Sized], problem: Problem) -> Iterator[CacheRow]:
+    """The rows, from the nearest size outward."""
     size = size_of(problem)
 
     def rank(other: Sized) -> tuple[object, ...]:
@@ -131,7 +144,7 @@ def _nearest(
         foreign = other.row.provenance.triton != triton.__version__
         return distance, foreign, -other.size, other.row.problem.dims
 
-    return next((each.row for each in sorted(rows, key=rank) if fits(each.row)), None)
+    return (each.row for each in sorted(rows, key=rank))
 
 
 def _holds(space: Space, config: Config, names: dict[str, int]) -> bool:
