@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import tunekit
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
+from tunekit.errors import UsageError
 from tunekit.kernels.library import KERNELS
 from tunekit.paths import shipped_database
 from tunekit.runtime import binaries
-from tunekit.runtime.precompile import precompile
+from tunekit.runtime.precompile import precompile_rows
 from tunekit.store.cache import CacheRow, read_cache
 
 
@@ -36,7 +38,7 @@ def rows() -> list[CacheRow]:
 def test_each_binary_is_compiled_once_and_remembered(
     rows: list[CacheRow], compiling: Device, folder: Path
 ) -> None:
-    made = precompile(rows + rows, compiling, None)
+    made = precompile_rows(rows + rows, compiling, None)
     kernel = KERNELS["mish_mish"]
     kinds = {(row.problem.alignment, row.config) for row in rows}
     assert (made.problems, made.binaries, made.stale, made.failures) == (6, len(kinds), 0, ())
@@ -51,7 +53,7 @@ def test_rows_of_other_code_are_left_out(rows: list[CacheRow], compiling: Device
     problem = replace(rows[0].problem, kernel_hash="0" * 12)
     unknown = replace(rows[0].problem, kernel="nobody_knows")
     stale = [replace(rows[0], problem=each) for each in (problem, unknown)]
-    made = precompile([*stale, rows[0]], compiling, None)
+    made = precompile_rows([*stale, rows[0]], compiling, None)
     assert (made.problems, made.binaries, made.stale) == (1, 1, 2)
 
 
@@ -59,12 +61,37 @@ def test_what_does_not_compile_is_told_and_costs_itself(
     rows: list[CacheRow], compiling: Device
 ) -> None:
     config = Config({**rows[0].config, "BLOCK_SIZE": 1000})
-    made = precompile([replace(rows[0], config=config), rows[0]], compiling, None)
+    made = precompile_rows([replace(rows[0], config=config), rows[0]], compiling, None)
     assert (made.problems, made.binaries) == (1, 1)
     (failure,) = made.failures
     assert failure.startswith("mish_mish float32 BLOCK_SIZE=1000")
     assert "compile_error" in failure
     assert "\n" not in failure
+
+
+def test_shapes_in_a_program(
+    compiling: Device, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = [(64, 128, 254, 254), (4096,), (8192,)]
+    served = tunekit.precompile("mish_mish", shapes, "float16", device="rtx4090")
+    kernel = KERNELS["mish_mish"]
+    for shape, choice in zip(shapes, served, strict=True):
+        assert choice == tunekit.lookup(kernel, shape, "float16", device="rtx4090")
+        launch = kernel.launch_for(shape, "float16", compiling)
+        assert binaries.load(kernel, launch, choice.config, compiling) is not None
+    assert len(list((folder / "binaries").iterdir())) == len({each.config for each in served})
+
+
+def test_a_process_with_a_gpu_compiles_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunekit.runtime.precompile.gpu_count", lambda: 1)
+    with pytest.raises(UsageError, match="tunekit precompile --target h100"):
+        tunekit.precompile("mish_mish", [(4096,)], device="h100")
+
+
+def test_a_process_without_one_has_to_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunekit.runtime.precompile.gpu_count", lambda: 0)
+    with pytest.raises(UsageError, match="no CUDA GPU"):
+        tunekit.precompile("mish_mish", [(4096,)])
 
 
 def _tunekit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -100,7 +127,7 @@ def test_mistakes_on_the_command_line() -> None:
 
 def test_devices_differ(rows: list[CacheRow], compiling: Device) -> None:
     assert compiling == DEVICES["rtx4090"]
-    precompile(rows[:1], compiling, None)
+    precompile_rows(rows[:1], compiling, None)
     kernel = KERNELS["mish_mish"]
     launch = kernel.launch_for(rows[0].shape, "float32", DEVICES["h100"])
     assert binaries.load(kernel, launch, rows[0].config, DEVICES["h100"]) is None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tunekit.kernels.kernel import Kernel, pointwise
     from tunekit.runtime.call import reload
     from tunekit.runtime.lookup import lookup
+    from tunekit.runtime.precompile import precompile
 
 __all__ = [
     "Config",
@@ -33,6 +34,7 @@ __all__ = [
     "lookup",
     "ops",
     "pointwise",
+    "precompile",
     "reload",
 ]
 
@@ -41,6 +43,7 @@ _HOME = {
     "Kernel": "tunekit.kernels.kernel",
     "lookup": "tunekit.runtime.lookup",
     "pointwise": "tunekit.kernels.kernel",
+    "precompile": "tunekit.runtime.precompile",
     "reload": "tunekit.runtime.call",
 }
 """The module each name that is loaded late comes from."""

@@ -304,7 +304,7 @@ def precompile(
     """
     from dataclasses import asdict
 
-    from tunekit.runtime.precompile import precompile as precompile_rows
+    from tunekit.runtime.precompile import precompile_rows
 
     device = arguments.compile_device(target)
     rows = arguments.cached_rows(kernel, device.slug, database)

@@ -7,18 +7,72 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from triton.compiler import CompiledKernel
 
-from tunekit.core.device import Device
+from tunekit.core.device import Device, device_named
 from tunekit.core.evaluation import Status
-from tunekit.evaluate.compile import compile_launch
+from tunekit.errors import UsageError
+from tunekit.evaluate.compile import compile_for, compile_launch
 from tunekit.evaluate.compilers import Compilers, binary_key
 from tunekit.evaluate.job import Job
+from tunekit.gpu import device_at, gpu_count
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import alignment_class
 from tunekit.kernels.registry import find_kernel
 from tunekit.runtime import binaries
+from tunekit.runtime.lookup import Choice, lookup
 from tunekit.store.cache import CacheRow
+
+
+def precompile(
+    kernel: Kernel | str,
+    shapes: Iterable[Sequence[int]],
+    dtype: object = "float32",
+    *,
+    device: str | None = None,
+) -> list[Choice]:
+    """Compile what calls of these shapes will be served, so that no first call has to.
+
+    Args:
+        kernel: a kernel, or its reference as on the command line.
+        shapes: of the inputs.
+        dtype: float32, float16 or bfloat16, as text or as PyTorch's.
+        device: a GPU model, where this machine has no GPU; the present one elsewhere.
+
+    Returns:
+        What each shape is served.
+
+    Raises:
+        UsageError: another model than the GPU that is present; compile for that on the command
+            line, by `tunekit precompile --target`.
+        TunekitError: the caller's mistake, see `tunekit.lookup`.
+    """
+    if device is not None and gpu_count():
+        raise UsageError(
+            f"device={device!r}: this process has a GPU and compiles for that alone; "
+            f"`tunekit precompile --target {device}` compiles for another"
+        )
+    model = _model(device)
+    found = find_kernel(kernel) if isinstance(kernel, str) else kernel
+    served = []
+    for shape in shapes:
+        choice = lookup(found, shape, dtype, device=model)
+        launch = found.launch_for(tuple(shape), choice.problem.dtype, model)
+        compiled = compile_launch(launch, choice.config, found.scalars).kernel
+        binaries.save(found, launch, choice.config, model, compiled)
+        served.append(choice)
+    return served
+
+
+def _model(device: str | None) -> Device:
+    if device is None and not gpu_count():
+        raise UsageError("this machine has no CUDA GPU: name a model, such as device='rtx4090'")
+    if device is None:
+        return device_at(torch.cuda.current_device())
+    model = device_named(device)
+    compile_for(model)
+    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +94,7 @@ class Precompiled:
     elapsed_s: float
 
 
-def precompile(rows: Iterable[CacheRow], device: Device, reference: str | None) -> Precompiled:
+def precompile_rows(rows: Iterable[CacheRow], device: Device, reference: str | None) -> Precompiled:
     """Compile the configurations of rows into Triton's cache, and remember where they lie.
 
     It needs no GPU: a process that has one, another image of the same installation, finds what
