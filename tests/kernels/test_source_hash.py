@@ -192,7 +192,7 @@ def test_functions_of_triton_count_by_name_only(
     )
     before = hash_of(*imported)
     other = _load_other_sigmoid()
-    other.fn.__module__ = tl.sigmoid.fn.__module__
+    monkeypatch.setattr(other.fn, "__module__", tl.sigmoid.fn.__module__)
     monkeypatch.setattr(tl, "sigmoid", other)
     assert hash_of(*imported) == before
 
