@@ -76,8 +76,9 @@ class Timer:
     def renew(self, launch: Launch | None = None) -> None:
         """Capture the graph anew, where memory is free then.
 
-        Where a graph and a kernel's code lie makes each launch some ns faster or slower for as long
-        as they lie there, for every configuration others: more samples do not remove that.
+        Where a graph and a kernel's code lie makes each launch a little faster or slower for as
+        long as they lie there, another little for each configuration: more samples do not remove
+        that (benchmarks/placement.py).
 
         Args:
             launch: launches another copy of the same code.

@@ -81,6 +81,6 @@ def _is_of_triton(module: str) -> bool:
 
 def is_jit(value: Any) -> bool:
     """Whether it is a `@triton.jit` function, compiled or interpreted."""
-    # The interpreter's class by its module: importing that takes 20 ms.
+    # The interpreter's class by its module, which is not worth importing for this.
     interpreted = type(value).__module__ == "triton.runtime.interpreter"
     return isinstance(value, triton.JITFunction) or interpreted

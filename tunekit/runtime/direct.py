@@ -1,9 +1,9 @@
 """Launch a compiled kernel without looking up again what Triton's own call looks up each time.
 
-Triton's call binds arguments, specialises on them, makes a key and finds the binary: tens of µs of
-host time. All of that depends on metadata, which a plan has seen. What is left is the launcher that
-Triton generated. It is no public API, so it is used only under versions for which a test on a GPU
-has compared it with the ordinary call.
+Triton's call binds arguments, specialises on them, makes a key and finds the binary. All of that
+depends on metadata, which a plan has seen. What is left is the launcher that Triton generated. It
+is no public API, so it is used only under versions for which a test on a GPU has compared it with
+the ordinary call.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def direct_launch(
 
 
 class _Writer:
-    """Writes the arguments of a call: a loop over slots would cost as much as the launch."""
+    """Writes the arguments of a call once: a loop over slots would be paid for at every call."""
 
     def __init__(self, inputs: int, scalars: tuple[str, ...]) -> None:
         self._inputs, self._scalars = inputs, scalars
