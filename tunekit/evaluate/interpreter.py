@@ -15,6 +15,7 @@ from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
 from tunekit.evaluate.compile import ordered_arguments
 from tunekit.evaluate.job import Job, Outcome
+from tunekit.evaluate.tensors import empty_of
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.verify import check_inputs, describe_error, error_of, expected_output
 from tunekit.kernels.registry import find_kernel
@@ -60,7 +61,8 @@ class InterpreterEvaluator:
         scalars = kernel.scalar_values(job.scalars)
         launch = kernel.launch_for(shape, job.dtype, self._device)
         inputs = check_inputs(launch.inputs, job.seed, "cpu")
-        output = torch.empty(launch.outputs[0].shape, dtype=inputs[0].dtype)
+        output = empty_of(launch.outputs[0], "cpu")
+        expected = expected_output(kernel, inputs, scalars, launch.outputs[0])
 
         def run(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
             arguments = launch.bind(inputs, [output], scalars, job.config)
@@ -69,9 +71,7 @@ class InterpreterEvaluator:
             )
 
         try:
-            error = error_of(
-                run, inputs, output, expected_output(kernel, inputs, scalars), job.dtype
-            )
+            error = error_of(run, inputs, output, expected, job.dtype)
         except Exception as failure:
             return Outcome(Status.ERROR, reason=one_line(failure))
         where = f"in the interpreter at {','.join(map(str, shape))}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tunekit.evaluate.tensors import in_memory
 from tunekit.evaluate.verify import Run, largest_error
 
 _PART = 2**24
@@ -33,7 +34,7 @@ class Judge:
 
     def rehearse(self) -> None:
         """Compare one element: CUDA loads an operation's code when it is first used."""
-        one = self._expected.view(-1)[:1]
+        one = in_memory(self._expected)[:1]
         largest_error(one.to(getattr(torch, self._dtype)), one, self._dtype)
         same_bits(one, one.clone())
 
@@ -50,7 +51,7 @@ class Judge:
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two contiguous tensors hold the same bits: nan equals itself, 0 is not -0."""
+    """Whether two dense tensors of one layout hold the same bits: nan equals itself, 0 not -0."""
     bits = _BITS[one.element_size()]
-    parts = (x.view(-1).view(bits).split(_PART) for x in (one, other))
+    parts = (in_memory(x).view(bits).split(_PART) for x in (one, other))
     return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))

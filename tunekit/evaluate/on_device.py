@@ -24,6 +24,7 @@ from tunekit.evaluate.measure import interleaved, measure
 from tunekit.evaluate.noise import Watch
 from tunekit.evaluate.racer import Racer, lay_out_anew
 from tunekit.evaluate.rotation import SPAN_CACHES, Rotation, rotation_of
+from tunekit.evaluate.tensors import empty_of, in_memory
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.timer import Launch as TimedLaunch
 from tunekit.evaluate.timer import Timer
@@ -32,7 +33,7 @@ from tunekit.evaluate.verify import (
     describe_error,
     error_of,
     expected_output,
-    random_input,
+    random_inputs,
 )
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch
@@ -160,15 +161,10 @@ class DeviceEvaluator:
         kernel = find_kernel(job.kernel)
         launch = kernel.launch_for(job.shape, job.dtype, self._device)
         spare_bytes = self._refuse_too_big(kernel, launch, job)
-        inputs = tuple(
-            random_input(meta.shape, meta.dtype, job.seed + index, "cuda")
-            for index, meta in enumerate(launch.inputs)
-        )
-        output = torch.empty(
-            launch.outputs[0].shape, dtype=getattr(torch, launch.outputs[0].dtype), device="cuda"
-        )
+        inputs = tuple(random_inputs(launch.inputs, job.seed, "cuda"))
+        output = empty_of(launch.outputs[0], "cuda")
         scalars = kernel.scalar_values(job.scalars)
-        expected = expected_output(kernel, inputs, scalars)
+        expected = expected_output(kernel, inputs, scalars, launch.outputs[0])
         judge = Judge(expected, job.dtype, keep=output.nbytes <= spare_bytes)
         judge.rehearse()
         rotation = rotation_of(inputs, output, self._device.l2_bytes, job.warm)
@@ -183,7 +179,7 @@ class DeviceEvaluator:
         outputs = sum(meta.numel for meta in launch.outputs)
         needed = kernel.bytes_moved(launch) + 4 * outputs + _SPARE_BYTES
         needed += max(0, SPAN_CACHES * self._device.l2_bytes - kernel.bytes_moved(launch))
-        if not kernel.elementwise:
+        if not (kernel.elementwise or kernel.batched):
             needed += 16 * outputs
         free = _free_bytes()
         if needed + outputs * launch.outputs[0].itemsize > free:
@@ -231,12 +227,12 @@ class DeviceEvaluator:
         launch = kernel.launch_for(shape, job.dtype, self._device)
         inputs = check_inputs(launch.inputs, job.seed, "cuda")
         scalars: Mapping[str, float] = kernel.scalar_values(job.scalars)
-        output = torch.empty(launch.outputs[0].shape, dtype=inputs[0].dtype, device="cuda")
+        output = empty_of(launch.outputs[0], "cuda")
         small = error_of(
             lambda inputs, output: self._run(compiled, launch, job, inputs, output),
             inputs,
             output,
-            expected_output(kernel, inputs, scalars),
+            expected_output(kernel, inputs, scalars, launch.outputs[0]),
             job.dtype,
         )
         return max(error, small), f"at {','.join(map(str, shape))}"
@@ -268,6 +264,7 @@ def _free_bytes() -> int:
 
 def _copy_racer(rotation: Rotation) -> Racer:
     def copy(index: int) -> None:
-        rotation.outputs[index].copy_(rotation.inputs[index][0])
+        # A plain one, in the order of memory, also where the kernel transposes.
+        in_memory(rotation.outputs[index]).copy_(in_memory(rotation.inputs[index][0]))
 
     return Racer.ready([copy], rotation)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tunekit.evaluate.tensors import empty_of, in_memory, laid_out
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import TensorMeta
 
@@ -61,24 +62,57 @@ def check_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[to
     """Inputs of a check: all 65,536 values where one 16-bit input has the room, else random."""
     if len(metas) == 1 and metas[0].itemsize == 2 and metas[0].numel >= 2**16:
         meta = metas[0]
-        return [all_bit_patterns(meta.numel, meta.dtype, device).view(meta.shape)]
+        return [laid_out(all_bit_patterns(meta.numel, meta.dtype, device), meta)]
+    return random_inputs(metas, seed, device)
+
+
+def random_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[torch.Tensor]:
+    """Inputs with that metadata, each from a seed of its own."""
     return [
-        random_input(meta.shape, meta.dtype, seed + index, device)
+        laid_out(random_input((meta.numel,), meta.dtype, seed + index, device), meta)
         for index, meta in enumerate(metas)
     ]
 
 
 def expected_output(
-    kernel: Kernel, inputs: Sequence[torch.Tensor], scalars: Mapping[str, float]
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    scalars: Mapping[str, float],
+    output: TensorMeta | None = None,
 ) -> torch.Tensor:
-    """The reference in float64, kept as float32: far finer than any tolerance here."""
+    """The reference in float64, kept as float32: far finer than any tolerance here.
+
+    Args:
+        kernel: whose reference.
+        inputs: its tensors.
+        scalars: their values.
+        output: shape and strides to give the result; None leaves them to the reference.
+    """
     if not kernel.elementwise:
-        return kernel.reference(*(x.double() for x in inputs), **scalars).float()
+        return _laid_out_as(output, kernel, inputs, scalars)
     expected = torch.empty(inputs[0].shape, dtype=torch.float32, device=inputs[0].device)
     flat = [x.reshape(-1) for x in inputs]
     for part in _chunks(expected.numel()):
         values = kernel.reference(*(x[part].double() for x in flat), **scalars)
         expected.view(-1)[part] = values.float()
+    return expected
+
+
+def _laid_out_as(
+    output: TensorMeta | None,
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    scalars: Mapping[str, float],
+) -> torch.Tensor:
+    first, *rest = inputs
+    whole = [x.double() for x in rest]
+    if output is None:
+        return kernel.reference(first.double(), *whole, **scalars).float()
+    expected = empty_of(output, str(first.device), torch.float32)
+    images = len(first) if kernel.batched else 1
+    at_a_time = max(1, _CHUNK * images // max(first.numel(), 1)) if kernel.batched else len(first)
+    for part, target in zip(first.split(at_a_time), expected.split(at_a_time), strict=True):
+        target.copy_(kernel.reference(part.double(), *whole, **scalars))
     return expected
 
 
@@ -91,7 +125,10 @@ def largest_error(result: torch.Tensor, expected: torch.Tensor, dtype: str) -> f
     tolerance = TOLERANCES[dtype]
     largest = torch.finfo(getattr(torch, dtype)).max
     worst = 0.0
-    flat_result, flat_expected = result.reshape(-1), expected.reshape(-1)
+    if result.stride() == expected.stride():
+        flat_result, flat_expected = in_memory(result), in_memory(expected)
+    else:
+        flat_result, flat_expected = result.reshape(-1), expected.reshape(-1)
     for part in _chunks(flat_result.numel()):
         got, want = flat_result[part].float(), flat_expected[part]
         may_overflow = (want.abs() > largest) & (got == want * torch.inf)

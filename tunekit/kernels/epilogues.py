@@ -83,3 +83,21 @@ def add_min_gelu_mul(x, add_value, multiply_value):
     """gelu(min(x + add_value, 0)) · multiply_value; nan stays nan."""
     low = tl.minimum(x + add_value, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return gelu_nonpositive(low) * multiply_value
+
+
+@triton.jit
+def add_bias(x, bias):
+    """A channel's bias added."""
+    return x + bias
+
+
+@triton.jit
+def multiply_scale(x, scale):
+    """Times a channel's scale."""
+    return x * scale
+
+
+@triton.jit
+def scale_add_bias(x, scale, bias):
+    """Times a channel's scale, plus its bias: a normalisation that is folded."""
+    return x * scale + bias

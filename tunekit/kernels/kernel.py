@@ -12,6 +12,14 @@ from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.problem import Problem
 from tunekit.errors import KernelError
+from tunekit.kernels import epilogues
+from tunekit.kernels.channelwise import (
+    Layout,
+    channelwise_check_shape,
+    channelwise_kernel,
+    channelwise_metas,
+    plan_channelwise,
+)
 from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class
 from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
 from tunekit.kernels.source_hash import is_jit, source_hash
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
 Reference = Callable[..., "torch.Tensor"]
 CheckShape = Callable[[tuple[int, ...], Config, int], tuple[int, ...]]
+InputMetas = Callable[[Sequence[int], str], tuple[TensorMeta, ...]]
 
 
 _kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()
@@ -72,6 +81,9 @@ class Kernel:
         check_shape: from the shape tuned, a configuration and an element count, a small shape of
             the same alignment class that is no multiple of the block.
         elementwise: whether the reference may be computed piece by piece.
+        batched: whether it may be for some images of the first input at a time.
+        metas: from a shape and a dtype to metadata of the inputs that tuning allocates; None is
+            `input_count` contiguous tensors of that shape.
         summary: one line for `tunekit kernels`.
     """
 
@@ -84,6 +96,8 @@ class Kernel:
     functions: tuple[Any, ...]
     check_shape: CheckShape
     elementwise: bool = False
+    batched: bool = False
+    metas: InputMetas | None = None
     summary: str = ""
     _spaces: list[Space] = field(default_factory=list, repr=False, compare=False)
 
@@ -107,7 +121,9 @@ class Kernel:
         return self._spaces[0]
 
     def input_metas(self, shape: Sequence[int], dtype: str) -> tuple[TensorMeta, ...]:
-        """Metadata of the inputs that tuning at `shape` allocates: contiguous, aligned."""
+        """Metadata of the inputs that tuning at `shape` allocates: dense, aligned."""
+        if self.metas is not None:
+            return self.metas(shape, dtype)
         return (TensorMeta.contiguous(shape, dtype),) * self.input_count
 
     def launch_for(self, shape: Sequence[int], dtype: str, device: Device) -> Launch:
@@ -181,5 +197,75 @@ def pointwise(
         functions=(pointwise_kernel, epilogue),
         check_shape=pointwise_check_shape,
         elementwise=True,
+        summary=summary,
+    )
+
+
+_COMBINATIONS: dict[tuple[str, ...], tuple[Any, Callable[..., torch.Tensor]]] = {
+    (): (epilogues.identity, lambda x: x),
+    ("bias",): (epilogues.add_bias, lambda x, bias: x + bias),
+    ("scale",): (epilogues.multiply_scale, lambda x, scale: x * scale),
+    ("scale", "bias"): (epilogues.scale_add_bias, lambda x, scale, bias: x * scale + bias),
+}
+"""What is done with a channel's parameters, as device function and in eager PyTorch."""
+
+_SPACES = {
+    Layout.CONTIGUOUS: "channelwise",
+    Layout.CHANNELS_LAST: "channelwise-last",
+    Layout.TO_CONTIGUOUS: "channelwise-transposed",
+    Layout.TO_CHANNELS_LAST: "channelwise-transposed",
+}
+
+
+def channelwise(
+    name: str,
+    *,
+    epilogue: Any,
+    reference: Reference,
+    scalars: Mapping[str, float] | None = None,
+    parameters: tuple[str, ...] = ("bias",),
+    layout: Layout = Layout.CONTIGUOUS,
+    space: str = "",
+    summary: str = "",
+) -> Kernel:
+    """A fused kernel for (N, C, *spatial): each channel's parameters, then an epilogue.
+
+    Args:
+        name: how it is called.
+        epilogue: a `@triton.jit` function of one float32 value, then the scalars.
+        reference: the epilogue in eager PyTorch, `reference(x, **scalars)`.
+        scalars: run-time scalars and the values tuning uses, in the epilogue's order.
+        parameters: of shape (C,), in the order the kernel takes them after x: `bias` is added,
+            `scale` multiplied, `scale, bias` both in this order; or none.
+        layout: how x and the result are stored.
+        space: a shipped space or a path; by default the one for the layout.
+        summary: one line that says what it computes.
+
+    Raises:
+        KernelError: the epilogue is no `@triton.jit` function, or the parameters are others.
+    """
+    if not is_jit(epilogue):
+        raise KernelError(f"{name}: the epilogue must be a @triton.jit function, got {epilogue!r}")
+    if parameters not in _COMBINATIONS:
+        known = "; ".join(", ".join(each) or "none" for each in _COMBINATIONS)
+        raise KernelError(f"{name}: parameters {parameters!r}: expected one of: {known}")
+    scalars = {each: float(value) for each, value in (scalars or {}).items()}
+    combine, eager = _COMBINATIONS[parameters]
+
+    def whole(x: torch.Tensor, *tensors: torch.Tensor, **values: float) -> torch.Tensor:
+        spread = [each.view(-1, *[1] * (x.dim() - 2)) for each in tensors]
+        return reference(eager(x, *spread), **values)
+
+    return Kernel(
+        name=name,
+        plan=plan_channelwise(combine, epilogue, tuple(scalars), layout),
+        reference=whole,
+        space=space or _SPACES[layout],
+        input_count=1 + len(parameters),
+        scalars=scalars,
+        functions=(channelwise_kernel, combine, epilogue),
+        check_shape=channelwise_check_shape,
+        batched=True,
+        metas=lambda shape, dtype: channelwise_metas(shape, dtype, layout, len(parameters)),
         summary=summary,
     )

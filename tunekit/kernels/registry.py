@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.errors import KernelError, UnknownKernelError
+from tunekit.kernels.folded import SUFFIXES, folded
 from tunekit.kernels.kernel import Kernel
 
 
 def find_kernel(reference: str) -> Kernel:
     """The kernel called `mish_mish`, `package.module:NAME` or `path/file.py:NAME`.
 
+    A name may end in a suffix of `kernels.folded`: `mish_mish+bias/channels_last`.
+
     Raises:
         UnknownKernelError: there is none of that name; the nearest is suggested.
         KernelError: the module cannot be imported.
     """
+    place = reference.rpartition(":")[2]
+    for suffix, (layout, bias) in SUFFIXES.items():
+        if place.endswith(suffix) and place != suffix and not reference.endswith("+bias" + suffix):
+            origin = find_kernel(reference.removesuffix(suffix))
+            return folded(origin, layout, bias=bias)
     if ":" not in reference:
         return _library_kernel(reference)
     location, _, name = reference.rpartition(":")

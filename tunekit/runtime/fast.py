@@ -40,7 +40,7 @@ class Fast:
     """Calls of one kernel on tensors of kinds that were seen before.
 
     Args:
-        kernel: an element-wise one.
+        kernel: an element-wise one, or one whose result is laid out as it says itself.
     """
 
     __slots__ = ("__weakref__", "_kinds", "kernel")
@@ -85,8 +85,20 @@ class Fast:
             increment_version(x)  # autograd must notice, as it does any other write
         return y
 
-    def several(self, inputs: Sequence[torch.Tensor], scalars: _Scalars) -> torch.Tensor | None:
-        """The same for a kernel of several inputs."""
+    def several(
+        self,
+        inputs: Sequence[torch.Tensor],
+        scalars: _Scalars,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
+        """The same for a kernel of several inputs.
+
+        Args:
+            inputs: anything.
+            scalars: floats, in the kernel's order.
+            out: where the result goes, laid out as the kernel writes it, overlapping none of the
+                inputs but the first, and that one wholly; None for a new tensor like the first.
+        """
         if any(type(x) not in _PLAIN for x in inputs):
             return None
         first = inputs[0]
@@ -98,7 +110,7 @@ class Fast:
             return None
         if any(x.is_neg() for x in inputs):
             return None
-        y = torch.empty_like(first)
+        y = torch.empty_like(first) if out is None else out
         try:
             pointers = tuple([x.data_ptr() for x in (*inputs, y)])
         except RuntimeError:
@@ -106,6 +118,8 @@ class Fast:
         if any(pointer & _ALIGNED for pointer in pointers):
             return None
         direct(_stream_of(device), pointers, scalars)
+        if out is not None:
+            increment_version(out)
         return y
 
     def learn(self, inputs: Sequence[torch.Tensor], direct: Direct) -> None:

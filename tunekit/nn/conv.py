@@ -1,0 +1,204 @@
+"""Convolutions that end in a fused op: the bias is folded into it, the format is what was tuned.
+
+Each is the PyTorch module it was made of, with the same parameters under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._C._functorch import peek_interpreter_stack
+
+from tunekit.errors import KernelError
+from tunekit.kernels.kernel import Kernel
+from tunekit.nn import formats
+from tunekit.runtime.call import can_launch
+from tunekit.runtime.channels import to_format, with_bias
+from tunekit.runtime.compute import eager
+from tunekit.runtime.graph import is_seen
+from tunekit.runtime.graph_channels import call_with_bias
+
+_DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
+
+
+class Fused:
+    """What the fused convolutions share; mixed into one of PyTorch's modules.
+
+    Attributes:
+        kernel: the pointwise kernel that follows the convolution.
+        scalars: values of its scalars.
+    """
+
+    kernel: Kernel
+    scalars: Mapping[str, float]
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def forward(
+        self, x: torch.Tensor, output_size: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """The op of the convolution of x, stored as PyTorch's own module would store it."""
+        if is_seen((x, self.weight)) or peek_interpreter_stack() is not None:
+            return call_with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
+        x = _as_autocast(x)
+        if not (can_launch(x) and x.dtype in _DTYPES and x.dim() == self.weight.dim()):
+            return self.unfused(x, output_size)
+        last = formats.stays_last(self, x)
+        chosen = formats.choose(self, x)
+        return self.in_format(x, chosen, last, output_size)
+
+    def in_format(
+        self,
+        x: torch.Tensor,
+        channels_last: bool,
+        result_last: bool,
+        output_size: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """The op of the convolution, which runs in the one memory format or the other."""
+        y = self._bare(to_format(x, channels_last), output_size, channels_last=channels_last)
+        return with_bias(
+            self.kernel, y, self.bias, self.scalars, channels_last=result_last, inplace=True
+        )
+
+    def unfused(
+        self, x: torch.Tensor, output_size: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """The same by PyTorch alone: convolution, bias, eager reference."""
+        y = self._bare(x, output_size, bias=True)
+        return eager(self.kernel, (y,), None, self.scalars)
+
+    def _bare(
+        self,
+        x: torch.Tensor,
+        output_size: Sequence[int] | None,
+        *,
+        channels_last: bool | None = None,
+        bias: bool = False,
+    ) -> torch.Tensor:
+        """The convolution alone; PyTorch's own rule decides the format unless one is given."""
+        weight = self.weight if channels_last is not False else self.weight.contiguous()
+        return self._convolve(x, weight, self.bias if bias else None, output_size)
+
+    def _convolve(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        output_size: Sequence[int] | None,
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """What the module's own says, and the op."""
+        scalars = "".join(f", {name}={value:g}" for name, value in self.scalars.items())
+        return f"{super().extra_repr()}, then {self.kernel.name}{scalars}"  # type: ignore[misc]
+
+
+def _as_autocast(x: torch.Tensor) -> torch.Tensor:
+    """What autocast makes of a convolution's input: before its format is changed, not after."""
+    if x.is_cuda and x.dtype is torch.float32 and torch.is_autocast_enabled("cuda"):
+        return x.to(torch.get_autocast_dtype("cuda"))
+    return x
+
+
+class _Direct(Fused):
+    def _convolve(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        output_size: Sequence[int] | None,
+    ) -> torch.Tensor:
+        if output_size is not None:
+            raise KernelError(f"{type(self).__name__}: output_size is for transposed convolutions")
+        forward: Any = self._conv_forward  # type: ignore[attr-defined]
+        result: torch.Tensor = forward(x, weight, bias)
+        return result
+
+
+class _Transposed(Fused):
+    def _convolve(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        output_size: Sequence[int] | None,
+    ) -> torch.Tensor:
+        module: Any = self
+        dims = weight.dim() - 2
+        padding = module._output_padding(
+            x, output_size, module.stride, module.padding, module.kernel_size, dims, module.dilation
+        )
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+        return convolve(
+            x, weight, bias, module.stride, module.padding, padding, module.groups, module.dilation
+        )
+
+
+class FusedConv1d(_Direct, nn.Conv1d):
+    """A 1-D convolution and a fused op."""
+
+
+class FusedConv2d(_Direct, nn.Conv2d):
+    """A 2-D convolution and a fused op."""
+
+
+class FusedConv3d(_Direct, nn.Conv3d):
+    """A 3-D convolution and a fused op."""
+
+
+class FusedConvTranspose1d(_Transposed, nn.ConvTranspose1d):
+    """A transposed 1-D convolution and a fused op."""
+
+
+class FusedConvTranspose2d(_Transposed, nn.ConvTranspose2d):
+    """A transposed 2-D convolution and a fused op."""
+
+
+class FusedConvTranspose3d(_Transposed, nn.ConvTranspose3d):
+    """A transposed 3-D convolution and a fused op."""
+
+
+FUSED: dict[type[nn.Module], type[Fused]] = {
+    nn.Conv1d: FusedConv1d,
+    nn.Conv2d: FusedConv2d,
+    nn.Conv3d: FusedConv3d,
+    nn.ConvTranspose1d: FusedConvTranspose1d,
+    nn.ConvTranspose2d: FusedConvTranspose2d,
+    nn.ConvTranspose3d: FusedConvTranspose3d,
+}
+"""Each of PyTorch's convolutions, exactly that class, and the fused one."""
+
+
+def fused_conv(
+    conv: nn.Module, kernel: Kernel, scalars: Mapping[str, float] | None = None
+) -> nn.Module:
+    """A convolution followed by an op, as one module with the convolution's own parameters.
+
+    Args:
+        conv: one of PyTorch's six convolutions; it is not changed, its parameters are shared.
+        kernel: a pointwise one of one input.
+        scalars: values of the kernel's scalars, in place of its own.
+
+    Raises:
+        KernelError: `conv` is something else, or is changed by a parametrization or hooks that the
+            fused module could not keep; the kernel is not pointwise.
+    """
+    kind = FUSED.get(type(conv))
+    if kind is None:
+        raise KernelError(f"{type(conv).__name__} is none of PyTorch's convolutions")
+    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks:
+        raise KernelError(f"{type(conv).__name__} has hooks, which expect its own result")
+    if kernel.input_count != 1 or not kernel.elementwise:
+        raise KernelError(f"{kernel.name}: expected a pointwise kernel of one input")
+    made = kind.__new__(kind)
+    made.__dict__.update(conv.__dict__)
+    for name in ("_parameters", "_buffers", "_modules"):
+        made.__dict__[name] = dict(conv.__dict__[name])
+    made.kernel, made.scalars = kernel, kernel.scalar_values(scalars)
+    assert isinstance(made, nn.Module)
+    return made

@@ -1,0 +1,86 @@
+"""A kernel with a bias folded in as one operator of PyTorch's dispatcher (see `runtime.graph`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from tunekit.errors import KernelError
+from tunekit.kernels.folded import folded
+from tunekit.kernels.kernel import Kernel, kernel_of
+from tunekit.runtime.call import can_launch
+from tunekit.runtime.channels import with_bias
+from tunekit.runtime.compute import eager
+from tunekit.runtime.gradient import reference_gradients
+
+_SCHEMA = "(str kernel, Tensor x, Tensor? bias, float[] scalars) -> Tensor"
+
+
+def call_with_bias(
+    kernel: Kernel, x: torch.Tensor, bias: torch.Tensor | None, values: Mapping[str, float]
+) -> torch.Tensor:
+    """The kernel of x + bias in a new tensor stored as x, by way of the dispatcher."""
+    result: torch.Tensor = _operator(kernel.handle, x, bias, list(values.values()))
+    return result
+
+
+def _run(
+    kernel: str, x: torch.Tensor, bias: torch.Tensor | None, scalars: Sequence[float]
+) -> torch.Tensor:
+    found = kernel_of(kernel)
+    values = _values(found, scalars)
+    if can_launch(x):
+        return with_bias(found, x, bias, values)
+    inputs = (x,) if bias is None else (x, bias)
+    return eager(folded(found, bias=bias is not None), inputs, torch.empty_like(x), values)
+
+
+def _fake(
+    kernel: str, x: torch.Tensor, bias: torch.Tensor | None, scalars: Sequence[float]
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.kernel, x, bias, ctx.scalars = inputs
+    ctx.save_for_backward(x, bias)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    kernel = kernel_of(ctx.kernel)
+    x, bias = ctx.saved_tensors
+    tensors = (x,) if bias is None else (x, bias)
+    needed = ctx.needs_input_grad[1 : 1 + len(tensors)]
+    made = folded(kernel, bias=bias is not None)
+    found = reference_gradients(made, _values(kernel, ctx.scalars), tensors, needed, grad)
+    of_x, of_bias = (*found, None)[:2]
+    return None, of_x, of_bias, None
+
+
+def _vmap(
+    info: Any,
+    in_dims: tuple[Any, ...],
+    kernel: str,
+    x: torch.Tensor,
+    bias: torch.Tensor | None,
+    scalars: Sequence[float],
+) -> tuple[torch.Tensor, int]:
+    if in_dims[2] is not None:
+        raise KernelError("vmap over the bias of a fused convolution is not supported")
+    whole = x.movedim(in_dims[1], 0)
+    result: torch.Tensor = _operator(kernel, whole.flatten(0, 1), bias, scalars)
+    return result.unflatten(0, whole.shape[:2]), 0
+
+
+def _values(kernel: Kernel, scalars: Sequence[float]) -> dict[str, float]:
+    return dict(zip(kernel.scalars, scalars, strict=True))
+
+
+_operator: Any = torch.library.custom_op(
+    "tunekit::with_bias", _run, mutates_args=(), schema=_SCHEMA
+)
+_operator.register_fake(_fake)
+_operator.register_autograd(_backward, setup_context=_setup_context)
+_operator.register_vmap(_vmap)
