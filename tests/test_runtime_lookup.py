@@ -16,8 +16,8 @@ from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Decision, Evaluation, Provenance, Source, Status, VerifiedBy
 from tunekit.core.problem import Problem
-from tunekit.core.space import context
-from tunekit.errors import ShapeError, UnknownDeviceError, UnknownKernelError
+from tunekit.core.space import Space, context
+from tunekit.errors import ShapeError, SpaceError, UnknownDeviceError, UnknownKernelError
 from tunekit.kernels.library import add_min_gelu_mul, mish_mish
 from tunekit.runtime.lookup import Served, choices, choose, lookup, merged_rows
 from tunekit.store.cache import CacheRow, read_cache, read_cache_like
@@ -123,6 +123,76 @@ def test_the_nearest_measured_size(
     for size in sizes:
         add(person, problem(size), FLAT)
     assert served(asked) == ("nearest", nearest)
+
+
+SPREAD, WIDE = config(256, VEC=2), config(8192, num_warps=8)
+"""On an H100 SPREAD fills half the GPU from N / 4 elements on, WIDE an eighth from N."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows", "nearest"),
+    [
+        # A larger size's configuration that would leave most of the GPU idle: the smaller's.
+        (N // 4, {N // 16: SPREAD, N: WIDE}, N // 16),
+        (N // 4, {N // 2048: SPREAD, N: WIDE}, N),  # not at any distance
+        (4 * N, {N: SPREAD, 16 * N: WIDE}, 16 * N),
+        # A smaller size's, once programs have to queue: the larger's, though it is further.
+        (2 * N, {N // 2: SPREAD, 32 * N: WIDE}, 32 * N),
+        (N // 2, {3 * N // 8: SPREAD, 8 * N: config(1024)}, 3 * N // 8),
+        # It had been more than full there already: nothing is different here.
+        (64 * N, {16 * N: SPREAD, 1024 * N: WIDE}, 16 * N),
+        # Between two that do not suit the nearer.
+        (N, {N // 4: SPREAD, 2 * N: config(4096)}, 2 * N),
+        (N, {N // 4: SPREAD, 8 * N: config(4096)}, N // 4),
+    ],
+)
+def test_the_nearest_size_whose_configuration_suits_this_one(
+    person: Path, asked: int, rows: Mapping[int, Config], nearest: int
+) -> None:
+    for size, its in rows.items():
+        add(person, problem(size), its)
+    assert served(asked) == ("nearest", nearest)
+
+
+@NOT_TUNED
+@pytest.mark.parametrize("estimated", [False, True])
+def test_the_default_goes_before_what_was_tuned_for_a_gpu_that_was_not_full(
+    person: Path, estimated: bool
+) -> None:
+    add(person, problem(N // 4), SPREAD, estimated=estimated)
+    kind = "estimated" if estimated else "nearest"
+    assert served(N) == (kind, N // 4)
+    assert served(N + 16) == ("default", None)
+    model = DEVICES["h100"]
+    found = list(choices(mish_mish, mish_mish.launch_for((16 * N,), "float32", model), model))
+    assert [(each.served, each.config) for each in found[1:]] == [(kind, SPREAD)]
+
+
+def test_where_the_space_has_no_default_any_row_will_do(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(space: Space, names: object) -> Config:
+        raise SpaceError("no default here")
+
+    add(person, problem(N // 64), SPREAD)
+    monkeypatch.setattr(Space, "default", none)
+    found = choices(mish_mish, mish_mish.launch_for((N,), "float32", H100), H100)
+    assert next(found).config == SPREAD
+    with pytest.raises(SpaceError, match="no default here"):
+        next(found)
+
+
+def test_every_repetition_of_a_loop_counts(person: Path) -> None:
+    looping = config(1024, num_stages=2)  # an H100 is full of its programs from 2.2 million on
+    add(person, problem(4 * N), looping)
+    add(person, problem(1024 * N), WIDE)
+    assert served(32 * N) == ("nearest", 4 * N)
+
+
+@NOT_TUNED
+def test_a_row_with_an_axis_of_0_is_passed_over(person: Path) -> None:
+    add(person, problem(2 * N), config(0))
+    assert served(N) == ("default", None)
 
 
 @NOT_TUNED

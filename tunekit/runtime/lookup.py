@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 from tunekit.runtime.advice import warn_untuned
 from tunekit.runtime.known import Known, Sized, merged_rows, size_of
+from tunekit.runtime.nearest import neighbours
 from tunekit.store.cache import CacheRow
 
 __all__ = ["Choice", "Served", "choose", "forget", "lookup", "merged_rows"]
@@ -32,7 +34,7 @@ class Served(StrEnum):
     """What kind of row a configuration comes from, best first."""
 
     EXACT = "exact"  # measured at this very size
-    NEAREST = "nearest"  # measured at the nearest size that was
+    NEAREST = "nearest"  # measured at another size: the nearest whose configuration suits this one
     ESTIMATED = "estimated"  # compiled and estimated for this device, never run on it
     DEFAULT = "default"  # the space's default: nothing is tuned
 
@@ -95,9 +97,10 @@ def choices(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice]:
     """Every configuration a launch may be served, best first.
 
     In this order: the row measured for the very problem; the rows measured at other sizes, nearest
-    first; the rows estimated for this device, exact before nearest; the default of the space.
-    Kernel, its hash, dtype, alignment class and device must match; a row of another size is passed
-    over when its configuration violates a constraint of the space here.
+    first (`tunekit.runtime.nearest`); the rows estimated for this device, exact before nearest; the
+    default of the space; rows of sizes so much smaller that the default is better. Kernel, its
+    hash, dtype, alignment class and device must match; a row of another size is passed over when
+    its configuration violates a constraint of the space here.
 
     Raises:
         SpaceError: at the end, if the space has no default here.
@@ -116,17 +119,39 @@ def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice
     exact = group.exact.get(problem.dims)
     if exact is not None and not _has_axes(space, exact.config):
         exact = None
+
+    def others(rows: Sequence[Sized]) -> tuple[list[CacheRow], list[CacheRow]]:
+        launched = [each for each in rows if _has_axes(space, each.row.config)]
+        return neighbours(launched, problem, launch, device, triton.__version__)
+
+    def allowed(rows: Iterable[CacheRow], served: Served) -> Iterator[Choice]:
+        for row in rows:
+            if _holds(space, row.config, names):
+                yield Choice(row.config, served, row, problem)
+
     if exact is not None and exact.source is Source.MEASURED:
         yield Choice(exact.config, Served.EXACT, exact, problem)
-    for row in _nearest(group.measured, problem):
-        if _holds(space, row.config, names):
-            yield Choice(row.config, Served.NEAREST, row, problem)
+    measured, far_measured = others(group.measured)
+    yield from allowed(measured, Served.NEAREST)
     if exact is not None and exact.source is Source.ESTIMATED:
         yield Choice(exact.config, Served.ESTIMATED, exact, problem)
-    for row in _nearest(group.estimated, problem):
-        if _holds(space, row.config, names):
-            yield Choice(row.config, Served.ESTIMATED, row, problem)
-    yield Choice(space.default(names), Served.DEFAULT, None, problem)
+    estimated, far_estimated = others(group.estimated)
+    yield from allowed(estimated, Served.ESTIMATED)
+    default = _default(space, names)
+    if default is not None:
+        yield Choice(default, Served.DEFAULT, None, problem)
+    yield from allowed(far_measured, Served.NEAREST)
+    yield from allowed(far_estimated, Served.ESTIMATED)
+    if default is None:
+        space.default(names)  # says what is wrong with it
+
+
+def nearest_row(problem: Problem) -> CacheRow | None:
+    """The row measured for a problem that is no launch of one kernel, else for the nearest size."""
+    rows = _known.group(problem).measured
+    size = max(size_of(problem), 1)
+    near = min(rows, key=lambda each: abs(math.log(max(each.size, 1) / size)), default=None)
+    return None if near is None else near.row
 
 
 def forget() -> None:
@@ -134,17 +159,11 @@ def forget() -> None:
     _known.forget()
 
 
-def _nearest(rows: Sequence[Sized], problem: Problem) -> Iterator[CacheRow]:
-    """The rows, from the nearest size outward."""
-    size = size_of(problem)
-
-    def rank(other: Sized) -> tuple[object, ...]:
-        # Dividing is exact enough that n/2 and 2n tie, which their logarithms may not.
-        distance = max(size, other.size) / max(min(size, other.size), 1)
-        foreign = other.row.provenance.triton != triton.__version__
-        return distance, foreign, -other.size, other.row.problem.dims
-
-    return (each.row for each in sorted(rows, key=rank))
+def _default(space: Space, names: dict[str, int]) -> Config | None:
+    try:
+        return space.default(names)
+    except SpaceError:
+        return None
 
 
 def _holds(space: Space, config: Config, names: dict[str, int]) -> bool:
