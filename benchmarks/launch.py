@@ -4,9 +4,10 @@
 
 Small tensors, so that the GPU waits for the host. Each figure is host time of a call in µs: blocks
 of calls, all contenders in turn, the median of the blocks and their spread. A bare launch is what
-Triton's launcher does with arguments that are ready, and the allocation of the output. Imports and
-first calls are timed in processes of their own, with warm compile caches; so are calls with a
-database of many rows.
+Triton's launcher does with arguments that are ready, and the allocation of the output. Recording is
+on during its own blocks alone; what it costs is the median of the differences to the blocks without
+it. Imports and first calls are timed in processes of their own, with warm compile caches; so are
+calls with a database of many rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +30,7 @@ import torch
 import torch.nn.functional as F
 import triton
 
+import tunekit
 from tunekit import ops
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
@@ -40,10 +43,15 @@ from tunekit.kernels.library import KERNELS
 from tunekit.store.database import Store
 
 RAW_GOAL, AUTOTUNE_GOAL, EAGER_GOAL = 1.3, 0.45, 1.0
+RECORD_GOAL_US = 1.0
 IMPORT_GOAL_S, FIRST_GOAL_S = 0.030, 0.050
 ELEMENTS = 4096
 BLOCKS, CALLS = 40, 500
+KNOWN_AFTER = 20
+"""Calls after which every kind is known again; recording forgets them."""
 STARTS = 7
+OP = "`tunekit.ops.mish_mish(x)`"
+RECORDED = "tunekit op, recording on: `tunekit.ops.mish_mish(x)`"
 _EVALUATIONS = 100
 """Of a problem in the large database."""
 
@@ -122,7 +130,8 @@ def contenders(gpu: PresentGpu, x: torch.Tensor) -> dict[str, Callable[[], objec
 
     return {
         "a bare launch and the allocation": bare,
-        "`tunekit.ops.mish_mish(x)`": lambda: ops.mish_mish(x),
+        OP: lambda: ops.mish_mish(x),
+        RECORDED: lambda: ops.mish_mish(x),
         "`tunekit.ops.mish_mish(x, inplace=True)`": lambda: ops.mish_mish(x, inplace=True),
         "`tunekit.ops.mish_add_hardtanh_scale(x, 0.5, 2.0)`": lambda: ops.mish_add_hardtanh_scale(
             x, 0.5, 2.0
@@ -134,20 +143,29 @@ def contenders(gpu: PresentGpu, x: torch.Tensor) -> dict[str, Callable[[], objec
     }
 
 
-def timed_us(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Host time of a call in µs: a figure for each block, all in turn."""
+def timed_us(
+    calls: dict[str, Callable[[], object]],
+    around: Mapping[str, Callable[[], AbstractContextManager[object]]],
+) -> dict[str, list[float]]:
+    """Host time of a call in µs: a figure for each block, all in turn; `around` is what is on."""
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        for _ in range(20):
-            call()
     for _ in range(BLOCKS):
         for name, call in calls.items():
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            for _ in range(CALLS):
-                call()
-            found[name].append((time.perf_counter() - began) / CALLS * 1e6)
+            with around.get(name, nullcontext)():
+                for _ in range(KNOWN_AFTER):
+                    call()
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+                for _ in range(CALLS):
+                    call()
+                found[name].append((time.perf_counter() - began) / CALLS * 1e6)
     return found
+
+
+def recording_us(found: Mapping[str, Sequence[float]]) -> float:
+    """What recording adds to a call, µs: blocks of one turn are compared."""
+    pairs = zip(found[RECORDED], found[OP], strict=True)
+    return statistics.median(recorded - off for recorded, off in pairs)
 
 
 def started(program: str, database: Path | None = None) -> list[float]:
@@ -209,9 +227,10 @@ def _decision(problem: Problem, winner: Evaluation) -> Decision:
 
 def report(gpu: PresentGpu, rows: int) -> list[str]:
     """Tables and verdicts."""
-    found = timed_us(contenders(gpu, torch.randn(ELEMENTS, device="cuda")))
+    calls = contenders(gpu, torch.randn(ELEMENTS, device="cuda"))
+    found = timed_us(calls, {RECORDED: tunekit.record})
     medians = {name: statistics.median(blocks) for name, blocks in found.items()}
-    op, bare = medians["`tunekit.ops.mish_mish(x)`"], medians["a bare launch and the allocation"]
+    op, bare = medians[OP], medians["a bare launch and the allocation"]
     lines = [
         "| call | µs, median | quartiles | over a bare launch |",
         "| --- | ---: | ---: | ---: |",
@@ -239,6 +258,7 @@ def report(gpu: PresentGpu, rows: int) -> list[str]:
     lines.append(_verdict("an op over a bare launch", op / bare, RAW_GOAL))
     lines.append(_verdict("an op over triton.autotune", op / autotuned, AUTOTUNE_GOAL))
     lines.append(_verdict("an op over eager", op / eager, EAGER_GOAL))
+    lines.append(_verdict("recording, µs a call", recording_us(found), RECORD_GOAL_US))
     for name, (imported_s, _, first_s, later_us) in starts.items():
         lines.append(_verdict(f"{name}: import, s", imported_s, IMPORT_GOAL_S))
         lines.append(_verdict(f"{name}: first call, s", first_s, FIRST_GOAL_S))

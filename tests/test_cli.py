@@ -22,14 +22,16 @@ from typing import Any
 
 import pytest
 
-from tunekit import arguments, cli, gpu
+from tunekit import arguments, cli, gpu, recorded
 from tunekit._version import __version__
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Status
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
-from tunekit.runtime import known, lookup
+from tunekit.kernels.library import KERNELS
+from tunekit.recorded import Recorded, Served, Timed
+from tunekit.runtime import explanation, known, lookup
 from tunekit.search import confirm as confirming
 from tunekit.search import tune as tuning
 from tunekit.store import connection, schema
@@ -74,6 +76,7 @@ def run(
     absent = tmp_path / "nothing-shipped.db"
     monkeypatch.setattr(arguments, "shipped_database", lambda: absent)
     monkeypatch.setattr(known, "shipped_database", lambda: absent)
+    monkeypatch.setattr(explanation, "shipped_database", lambda: absent)
     monkeypatch.setattr(cli, "shipped_landscapes", lambda: tmp_path / "no-landscapes")
     monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -447,22 +450,140 @@ def test_what_shipped_is_shown_too(
     assert len(run("show", "--json").data) == 1
 
 
+def recorded_at(path: Path, *shapes: tuple[int, ...], device: str = "h100", **more: Any) -> Path:
+    """A recording: the further on a shape the oftener it was launched."""
+    for number, shape in enumerate(shapes, start=1):
+        kernel, model = KERNELS["mish_mish"], DEVICES[device]
+        launch = kernel.launch_for(shape, "float32", model)
+        found = Recorded(
+            "mish_mish", kernel.problem_of(launch, model), shape, Served.DEFAULT, DEFAULT,
+            10**number, kernel.bytes_moved(launch), 2.0, Timed.BOUND, "0.1.0",
+        )  # fmt: skip
+        with path.open("a") as file:
+            file.write(f"{recorded.to_line(replace(found, **more))}\n")
+    return path
+
+
+def test_what_was_recorded_is_shown_tuned_and_then_left_alone(
+    run: Run, measurements: Callable[..., Host], tmp_path: Path
+) -> None:
+    path = recorded_at(tmp_path / "calls.jsonl", (64, 64), (4096, 32))
+    shown = run("show", "--recorded", path, "--json").data
+    assert [(each["shape"], each["count"]) for each in shown] == [([4096, 32], 100), ([64, 64], 10)]
+    assert [each["served_now"] for each in shown] == ["default", "default"]
+    assert f"`tunekit tune --recorded {path}` tunes them" in run("show", "--recorded", path).out
+
+    measurements(time_us)
+    ended = run("tune", "--recorded", path, "--trials", 3, "--json")
+    assert (ended.status, ended.err) == (0, "")
+    assert [each["shape"] for each in ended.data] == [[4096, 32], [64, 64]]
+    assert all(each["evaluated"] == 3 for each in ended.data)
+
+    shown = run("show", "--recorded", path, "--json").data
+    assert [(each["served"], each["served_now"]) for each in shown] == [("default", "exact")] * 2
+    assert [each["expected_gain"] for each in shown] == [0, 0]
+    ended = run("tune", "--recorded", path)
+    assert (ended.status, ended.out) == (0, f"nothing to tune is left of {path}\n")
+    assert ended.err == "tunekit: skipped 2 already measured on h100\n"
+
+
+def test_one_kernel_of_a_recording_with_its_scalars(
+    run: Run, estimates: Callable[..., Host], tmp_path: Path, write_module: WriteModule
+) -> None:
+    path = recorded_at(tmp_path / "calls.jsonl", (16,), device="h200")
+    problem = replace(recorded.read(path)[0].problem, kernel="my_gelu")
+    recorded_at(path, (32,), problem=problem, reference="my_gelu")
+    host = estimates(time_us)
+    ended = run("tune", "--recorded", path, "--trials", 1, "--json")
+    assert ended.status == 2
+    assert [(each["kernel"], each["shape"]) for each in ended.data] == [("mish_mish", [16])]
+    assert "1 of 1 problems: recorded on h200, tuned for their shapes on h100" in ended.err
+    assert "recorded of my_gelu: unknown kernel 'my_gelu'" in ended.err
+
+    mine = write_module(GELU.format(name="exact_gelu", more=""))
+    problem = replace(problem, alignment="p16,p16,i32x16", dims=(("n", 32),))
+    other = recorded_at(tmp_path / "mine.jsonl", (32,), problem=problem, reference="my_gelu")
+    host = estimates(time_us)
+    ended = run("tune", f"{mine}:GELU", "--recorded", other, "--trials", 1, "--json")
+    assert [(each["kernel"], each["shape"]) for each in ended.data] == [("my_gelu", [32])]
+    assert host.pool.jobs[0].kernel == f"{mine}:GELU"
+
+    shown = run("show", f"{mine}:GELU", "--recorded", other, "--device", "h200", "--json")
+    assert [each["kernel"] for each in shown.data] == ["my_gelu"]
+    assert run("show", "--recorded", other, "--device", "h100", "--json").data == []
+    ended = run("show", "mish_mish", "--recorded", other)
+    assert ended.out == f"{other}: no mish_mish was recorded\n"
+
+
+def test_showing_a_recording_loads_neither_torch_nor_optuna(tmp_path: Path) -> None:
+    path = recorded_at(tmp_path / "calls.jsonl", (64, 64))
+    script = (
+        f"import sys; from tunekit.cli import main; main(['show', '--recorded', {str(path)!r}]); "
+        "print({'torch', 'triton', 'optuna'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert "mish_mish" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["tune", "show"])
+def test_what_is_no_recording(command: str, run: Run, tmp_path: Path) -> None:
+    refused(run(command, "--recorded", tmp_path / "none.jsonl"), 1, "cannot read: No such file")
+    path = tmp_path / "calls.jsonl"
+    path.write_text('{"record": "evaluation"}')
+    said = f"{path} line 1: record: expected calls, as of a recording, got 'evaluation'; take that"
+    refused(run(command, "--recorded", path), 1, said)
+
+
+def test_a_recording_has_shapes_and_dtypes_of_its_own(run: Run, tmp_path: Path) -> None:
+    path = recorded_at(tmp_path / "calls.jsonl", (64, 64))
+    for option in (["--shape", 64], ["--shapes", path], ["--dtype", "float16"]):
+        refused(run("tune", "--recorded", path, *option), 2, "--recorded has shapes and dtypes")
+    refused(run("tune", "--recorded", path, "--param", "scale=2"), 2, "name the KERNEL whose")
+    said = "no call of add_min_gelu_mul was recorded there"
+    refused(run("tune", "add_min_gelu_mul", "--recorded", path), 2, said)
+
+
 def test_explain(run: Run, tuned: Path) -> None:
     at = ("explain", "mish_mish", "--target", "h100", "--shape")
-    assert run(*at, "4096").out.startswith("mish_mish: estimated: row n=4096, ")
-    assert run(*at, "8192").out.startswith("mish_mish: estimated: row n=4096, ")  # the nearest
-    default = run(*at, "4099")
-    assert default.out.startswith("mish_mish: default: no row for this kernel, dtype, alignment")
-    assert "not n=4096 (estimated): alignment p16,p16,i32x16, needed p16,p16,i32;" in default.out
-    assert run(*at, "4096", "--dtype", "half", "--json").data["served"] == "default"
+    exact = run(*at, "4096").out
+    assert exact.startswith("estimated: BLOCK_SIZE=")
+    assert "estimated for this very size" in exact
+    assert f"{tuned}: 1 row of mish_mish (named by TUNEKIT_DB)" in exact
+    default = run(*at, "4099").out.splitlines()
+    assert default[0].startswith("default: ")
+    assert any("(a size of the call is no multiple of 16)" in line for line in default)
+    assert default[-1] == "  tunekit tune mish_mish --shape 4099 --dtype float32"
+    half = run(*at, "4096", "--dtype", "half", "--json").data
+    assert (half["served"], half["dims"], half["dtype"]) == ("default", {"n": 4096}, "float16")
+    assert [each["field"] for each in half["rows"][0]["differs"]] == ["dtype"]
+
+
+def test_explain_of_tensors_that_are_not_aligned(run: Run, tuned: Path) -> None:
+    at = ("explain", "mish_mish", "--target", "h100", "--shape", "4096", "--json", "--offset")
+    assert run(*at, 4).data["alignment"] == "p1,p16,i32x16"
+    assert run(*at, 32).data["served"] == "estimated"
 
 
 def test_explain_reads_the_database_it_is_given(run: Run, tuned: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.db"
     empty.touch()
-    at = ("explain", "mish_mish", "--target", "h100", "--shape", "4096", "--json", "--db")
-    assert run(*at, tuned).data["served"] == "estimated"
-    assert run(*at, empty).data["served"] == "default"
+    at = ("explain", "mish_mish", "--target", "h100", "--shape", "4096", "--json")
+    assert run(*at, "--db", tuned).data["served"] == "estimated"
+    assert run(*at, "--db", empty).data["served"] == "default"
+    assert run(*at).data["served"] == "estimated"
+    assert os.environ["TUNEKIT_DB"] == str(tuned)
+
+
+def test_explain_goes_on_where_the_persons_database_cannot_be_read(
+    run: Run, database: Path
+) -> None:
+    database.write_bytes(b"no database at all " * 100)
+    ended = run("explain", "mish_mish", "--target", "h100", "--shape", "4096")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"{database}: not a database; " in ended.out
 
 
 def test_export_and_check(run: Run, tuned: Path, tmp_path: Path) -> None:
@@ -633,6 +754,8 @@ TUNE = ("tune", "mish_mish", "--shape", "64")
         (["show", "--device", "h999"], "`tunekit devices` lists what is known"),
         (["show", "--db", "none.db"], "--db none.db: no such file"),
         (["show", "--db", "a" * 300], "no such file"),
+        (["explain", "mish_mish", "--shape", "64", "--db", "a" * 300], "no such file"),
+        (["explain", "mish_mish", "--shape", "64", "--offset", "-4"], "--offset"),
         (["explain", "mish_mish"], "--shape"),
         (["explain", "mish_mish", "--shape", "64", "--target", "h999"], "h999"),
         (["explain", "mish_mish", "--shape", "64", "--device", "cuda:9"], "cuda:9"),

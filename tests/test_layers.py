@@ -21,9 +21,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "notices", "_version", "paths"}),
     frozenset({"core"}),
     frozenset({"kernels", "gpu"}),
-    frozenset({"foreign", "records", "store", "evaluate"}),
+    frozenset({"foreign", "recorded", "records", "store", "evaluate"}),
     frozenset({"runtime", "search"}),
-    frozenset({"ops", "nn", "export", "portfolio", "report", "report_json"}),
+    frozenset({"ops", "nn", "export", "portfolio"})
+    | frozenset({"report", "report_explain", "report_json", "report_recorded"}),
     frozenset({"arguments", "cli", "__main__"}),
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}

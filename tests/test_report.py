@@ -18,7 +18,6 @@ from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
 from tunekit.gpu import PresentGpu
 from tunekit.kernels.library import KERNELS
-from tunekit.runtime.lookup import Choice, Served
 from tunekit.search.confirm import Confirmed
 from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
@@ -279,34 +278,6 @@ def test_a_confirmation_shows_expected_against_measured(
 def test_nothing_to_confirm(in_pipe: Print) -> None:
     lines = in_pipe(lambda console: console.print_confirmed([], DEVICES["h100"]))
     assert lines == ["nothing to confirm on NVIDIA H100 80GB HBM3"]
-
-
-def test_an_explanation_names_what_is_most_alike_first(
-    rows: list[CacheRow], in_pipe: Print
-) -> None:
-    problem = rows[0].problem
-    others = [
-        replace(rows[0], problem=replace(problem, device="h200", dtype="float16", kernel_hash="0")),
-        replace(rows[0], problem=replace(problem, device="h200")),
-        *(replace(rows[0], problem=replace(problem, dims=(("n", n),))) for n in range(1, 7)),
-    ]
-    choice = Choice(rows[0].config, Served.EXACT, rows[0], problem)
-    explained = report.explain(choice, [*others, rows[0]])
-    lines = in_pipe(lambda console: console.print_explained(explained))
-    assert lines[0].startswith("mish_add_hardtanh_scale: exact: row n=1073741824, ")
-    assert lines[1] == f"configuration: {rows[0].config}"
-    assert lines[2] == "  not n=1073741824 (measured): device h200, needed h100"
-    assert lines[3] == "  not n=1 (measured): dims n=1, needed n=1073741824"
-    assert lines[-1] == "  and not 3 rows less alike; --json lists them"
-    assert len(explained["others"]) == 8
-    assert explained["others"][-1]["differs"].startswith("kernel_hash 0, needed ")
-
-
-def test_an_explanation_of_a_default(rows: list[CacheRow]) -> None:
-    choice = Choice(DEFAULT, Served.DEFAULT, None, rows[0].problem)
-    explained = report.explain(choice, [])
-    assert (explained["served"], explained["others"]) == ("default", [])
-    assert "the space's default" in explained["why"]
 
 
 def test_scripts_get_the_same_facts(result: Result, rows: list[CacheRow]) -> None:

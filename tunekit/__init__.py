@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tunekit.runtime.call import reload
     from tunekit.runtime.lookup import lookup
     from tunekit.runtime.precompile import precompile
+    from tunekit.runtime.recording import record
 
 __all__ = [
     "Config",
@@ -35,6 +36,7 @@ __all__ = [
     "ops",
     "pointwise",
     "precompile",
+    "record",
     "reload",
 ]
 
@@ -44,6 +46,7 @@ _HOME = {
     "lookup": "tunekit.runtime.lookup",
     "pointwise": "tunekit.kernels.kernel",
     "precompile": "tunekit.runtime.precompile",
+    "record": "tunekit.runtime.recording",
     "reload": "tunekit.runtime.call",
 }
 """The module each name that is loaded late comes from."""

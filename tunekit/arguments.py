@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tunekit.core.device import device_named
-from tunekit.core.problem import parse_shape
+from tunekit.core.problem import parse_dtype, parse_shape
 from tunekit.errors import KernelError, ShapeError, UnknownDeviceError, UsageError
 from tunekit.paths import shipped_database, user_database
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from tunekit.core.evaluation import Evaluation
     from tunekit.evaluate.host import Host
     from tunekit.kernels.kernel import Kernel
+    from tunekit.recorded import Recorded
+    from tunekit.search.task import Task
+    from tunekit.search.worth import Weighed
     from tunekit.store.cache import CacheRow
     from tunekit.store.database import Store
 
@@ -152,6 +157,84 @@ def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
                 yield parse_shape(text)
             except ShapeError as error:
                 raise ShapeError(f"--shapes {file}, line {number}: {error}") from None
+
+
+def shape_tasks(
+    reference: str | None,
+    shapes: Sequence[str],
+    file: Path | None,
+    dtypes: Sequence[str],
+    params: Iterable[str],
+) -> list[Task]:
+    """What to tune of one kernel: every shape in every dtype.
+
+    Raises:
+        UsageError: no kernel, no shape, or one of the arguments is wrong.
+    """
+    from tunekit.kernels.registry import find_kernel
+    from tunekit.search.task import Task
+
+    if reference is None:
+        raise UsageError("name a KERNEL to tune; `tunekit kernels` lists the library's")
+    kernel = find_kernel(reference)
+    scalars = read_scalars(kernel, params)
+    names = dict.fromkeys(map(parse_dtype, dtypes or ["float32"]))
+    return [
+        Task(kernel=kernel, reference=reference, shape=shape, dtype=dtype, scalars=scalars)
+        for shape, dtype in itertools.product(read_shapes(shapes, file), names)
+    ]
+
+
+def read_recorded(
+    path: Path, reference: str | None, params: Sequence[str]
+) -> tuple[list[Recorded], dict[str, float] | None]:
+    """What a program recorded, of one kernel if one is named, and that kernel's scalars.
+
+    A kernel that is named is the one to tune, wherever it was when it was recorded.
+
+    Raises:
+        UsageError: scalars are given and no kernel, or the kernel was not recorded.
+        ImportFormatError: the file cannot be read, or holds something else.
+    """
+    from tunekit.recorded import read
+
+    if reference is None:
+        if params:
+            raise UsageError("--param with --recorded: name the KERNEL whose scalars these are")
+        return read(path), None
+    from tunekit.kernels.registry import find_kernel
+
+    kernel = find_kernel(reference)
+    scalars = read_scalars(kernel, params)
+    found = [each for each in read(path) if each.problem.kernel == kernel.name]
+    if not found:
+        raise UsageError(f"--recorded {path}: no call of {kernel.name} was recorded there")
+    return [replace(each, reference=reference) for each in found], scalars
+
+
+def weighed_problems(
+    path: Path, kernel: str | None, device: str | None, database: Path | None
+) -> list[Weighed]:
+    """What a program recorded and what tuning it is worth; shares are of all that is in the file.
+
+    Raises:
+        UsageError: there is no such database, kernel or GPU model.
+        ImportFormatError: the file cannot be read, or holds something else.
+    """
+    from tunekit.recorded import read
+    from tunekit.search.worth import Tuned, weigh
+
+    weighed = weigh(read(path), Tuned(cached_rows(None, None, database)))
+    if kernel is not None:
+        name = _find_name(kernel) if ":" in kernel else kernel
+        weighed = [each for each in weighed if each.recorded.problem.kernel == name]
+        if not weighed:
+            _find_name(kernel)  # a name that nothing has is a mistake: it says so
+    if device is not None:
+        known = {each.recorded.problem.device for each in weighed}
+        slug = device if device in known else device_named(device).slug
+        weighed = [each for each in weighed if each.recorded.problem.device == slug]
+    return weighed
 
 
 def read_scalars(kernel: Kernel, params: Iterable[str]) -> dict[str, float]:

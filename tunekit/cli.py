@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import sys
@@ -48,6 +47,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 _device_option = click.option(
     "--device", help="GPU to measure on, such as cuda:0 [default: cuda:0 if there is one]."
 )
+_recorded_option = click.option(
+    "--recorded",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the problems that a program launched (TUNEKIT_RECORD, tunekit.record).",
+)
 _target_option = click.option(
     "--target",
     help="GPU model to compile and estimate for instead of measuring, such as rtx4090.",
@@ -61,7 +65,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("kernel")
+@click.argument("kernel", required=False)
 @click.option("--shape", "shapes", multiple=True, help="Input shape: 64,128,254,254. Repeatable.")
 @click.option(
     "--shapes",
@@ -69,7 +73,8 @@ def cli() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with one shape a line; # starts a comment.",
 )
-@click.option("--dtype", "dtypes", multiple=True, default=["float32"], help="Repeatable.")
+@click.option("--dtype", "dtypes", multiple=True, help="Repeatable [default: float32].")
+@_recorded_option
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
@@ -95,10 +100,11 @@ def cli() -> None:
 @_database_option
 @_json_option
 def tune(
-    kernel: str,
+    kernel: str | None,
     shapes: Sequence[str],
     shapes_file: Path | None,
     dtypes: Sequence[str],
+    recorded: Path | None,
     trials: int | None,
     exhaustive: bool,
     timeout_s: float | None,
@@ -115,17 +121,24 @@ def tune(
     On a host with a GPU configurations are measured on it, those first that serve neighbouring
     problems, until no gain is expected of the rest. On a host with none they are compiled for
     --target, checked in Triton's interpreter and ranked by an analytic model.
+
+    With --recorded: what a program launched, most expensive first, by count × time × expected
+    gain; of KERNEL alone if it is given. The kernels' modules are imported as recorded.
     """
-    from tunekit.kernels.registry import find_kernel
+    from dataclasses import replace
+
     from tunekit.search.knowledge import Knowledge
-    from tunekit.search.task import Task
     from tunekit.search.tune import tune as tune_problem
+    from tunekit.search.workload import workload
+    from tunekit.search.worth import Tuned
     from tunekit.store.database import Store
 
-    found = find_kernel(kernel)
-    scalars = arguments.read_scalars(found, params)
-    names = dict.fromkeys(map(parse_dtype, dtypes))
-    problems = list(itertools.product(arguments.read_shapes(shapes, shapes_file), names))
+    if recorded is None:
+        tasks = arguments.shape_tasks(kernel, shapes, shapes_file, dtypes, params)
+    elif shapes or shapes_file or dtypes:
+        raise UsageError("--recorded has shapes and dtypes: leave --shape, --shapes, --dtype away")
+    else:
+        launched, scalars = arguments.read_recorded(recorded, kernel, params)
     console = report.Console(quiet=as_json)
     results: list[Result] = []
     failures: list[TunekitError] = []
@@ -133,21 +146,23 @@ def tune(
         host = stack.enter_context(arguments.make_host(device, target, warm, console.say))
         store = stack.enter_context(Store.open(database or user_database()))
         knowledge = Knowledge(shipped_landscapes(), [store])
+        if recorded is not None:
+            tuned = Tuned(arguments.cached_rows(None, None, database))
+            found = workload(launched, tuned, host.device, scalars)
+            tasks, failures = found.tasks, found.failures
+            for note in found.notes:
+                click.echo(f"tunekit: {note}", err=True)
+            if not tasks:
+                console.say(f"nothing to tune is left of {recorded}")
         if trials is None and host.source is Source.MEASURED:
             trials = _DEFAULT_TRIALS
-        for shape, dtype in problems:
-            task = Task(
-                kernel=found,
-                reference=kernel,
-                shape=shape,
-                dtype=dtype,
-                scalars=scalars,
-                trials=None if exhaustive else trials,
-                timeout_s=timeout_s,
-                seed=seed,
+        for each in tasks:
+            task = replace(
+                each, trials=None if exhaustive else trials, timeout_s=timeout_s, seed=seed
             )
+            title = f"{task.kernel.name} {report.shape_text(task.shape)} {task.dtype}"
             try:
-                with console.progress(f"{found.name} {report.shape_text(shape)} {dtype}") as bar:
+                with console.progress(title) as bar:
                     results.append(tune_problem(task, host, store, bar, knowledge=knowledge))
             except (StoreError, WorkerError):
                 raise  # the next problem would fail of it too
@@ -239,10 +254,24 @@ def confirm(
 @cli.command()
 @click.argument("kernel", required=False)
 @click.option("--device", "device", help="Only this GPU model, such as h100.")
+@_recorded_option
 @_database_option
 @_json_option
-def show(kernel: str | None, device: str | None, database: Path | None, as_json: bool) -> None:
-    """Show what is tuned, for KERNEL or for all."""
+def show(
+    kernel: str | None,
+    device: str | None,
+    recorded: Path | None,
+    database: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what is tuned, for KERNEL or for all.
+
+    With --recorded: what a program launched and what it was served, most expensive first, by count
+    × time × the gain expected of tuning.
+    """
+    if recorded is not None:
+        _show_recorded(recorded, kernel, device, database, as_json)
+        return
     rows = arguments.cached_rows(kernel, device, database)
     if as_json:
         _print_json([report_json.row_to_json(row) for row in rows])
@@ -254,11 +283,33 @@ def show(kernel: str | None, device: str | None, database: Path | None, as_json:
         click.echo(f"nothing is tuned yet for {what}; `{command}` does it")
 
 
+def _show_recorded(
+    path: Path, kernel: str | None, device: str | None, database: Path | None, as_json: bool
+) -> None:
+    from tunekit.report_recorded import print_recorded
+
+    weighed = arguments.weighed_problems(path, kernel, device, database)
+    if as_json:
+        _print_json([report_json.weighed_to_json(each) for each in weighed])
+    elif weighed:
+        print_recorded(report.Console(), weighed, path)
+    else:
+        what = " on ".join(filter(None, [kernel, device])) or "launch"
+        click.echo(f"{path}: no {what} was recorded")
+
+
 @cli.command()
 @click.argument("kernel")
 @click.option("--shape", required=True, help="Input shape: 64,128,254,254.")
 @click.option("--dtype", default="float32")
-@_target_option
+@click.option(
+    "--offset",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="BYTES",
+    help="Where the inputs start after a multiple of 16 bytes, as x[1:] does.",
+)
+@click.option("--target", help="GPU model a call would run on, such as rtx4090.")
 @click.option("--device", help="GPU a call would run on [default: cuda:0 if there is one].")
 @_database_option
 @_json_option
@@ -266,27 +317,32 @@ def explain(
     kernel: str,
     shape: str,
     dtype: str,
+    offset: int,
     target: str | None,
     device: str | None,
     database: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which row a call of KERNEL would use and why."""
-    from tunekit.kernels.registry import find_kernel
-    from tunekit.runtime.lookup import choose, forget
+    """Say what a call of KERNEL is served and why, and of each other row why not."""
+    from dataclasses import replace
 
+    from tunekit import report_explain
+    from tunekit.kernels.registry import find_kernel
+    from tunekit.runtime.explanation import explain as explain_launch
+
+    if database is not None and not os.path.exists(database):
+        raise UsageError(f"--db {database}: no such file")
     found = find_kernel(kernel)
     model = arguments.device_model(device, target)
-    launch = found.launch_for(parse_shape(shape), parse_dtype(dtype), model)
-    rows = arguments.cached_rows(kernel, None, database)
-    if database is not None:
-        os.environ["TUNEKIT_DB"] = str(database)
-        forget()
-    explained = report.explain(choose(found, launch, model), rows)
+    metas = found.input_metas(parse_shape(shape), parse_dtype(dtype))
+    launch = found.plan([replace(meta, misalignment=offset % 16) for meta in metas], model)
+    explained = explain_launch(found, launch, model, database)
+    if database is not None and explained.databases[0].trouble:
+        raise StoreError(f"{database}: {explained.databases[0].trouble}")
     if as_json:
-        _print_json(explained)
+        _print_json(report_json.explanation_to_json(explained))
     else:
-        report.Console().print_explained(explained)
+        report_explain.print_explained(report.Console(), explained)
 
 
 @cli.command()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich.console
 from rich.box import SIMPLE_HEAD
@@ -20,7 +20,6 @@ from tunekit.core.evaluation import Evaluation, Source, Status
 if TYPE_CHECKING:
     from tunekit.gpu import PresentGpu
     from tunekit.kernels.kernel import Kernel
-    from tunekit.runtime.lookup import Choice
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Regret, Replayed
     from tunekit.search.task import Progress as Watched
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 _PLAIN_WIDTH = 10_000
 """Characters of a line where there is no terminal: a row is one line, however long."""
 _BAR_WIDTH = 16
-_OTHERS_SHOWN = 5
+_NUMERIC = ("µs", "ms", "÷", "GB/s", "ratio", "SMs", "MB", "peak", "calls", "share", "gain")
+"""How the names of columns of numbers end."""
 _WRAPPED_WIDTH = 26
 """Least width of a table's wrapped column: two axes of a configuration."""
 
@@ -61,6 +61,11 @@ class Console:
         self._out = rich.console.Console(quiet=quiet, highlight=False, markup=False, emoji=False)
         if not self._out.is_terminal:
             self._out.width = _PLAIN_WIDTH
+
+    @property
+    def width(self) -> int:
+        """Characters of a line."""
+        return self._out.width
 
     def say(self, text: str) -> None:
         """One line."""
@@ -99,7 +104,7 @@ class Console:
                 "kernel", "shape", "dtype", "configuration", "time µs", "GB/s", "of peak",
                 "default ÷", "copy ÷", "source",
             )  # fmt: skip
-            self._print_table(columns, map(_result_cells, results), wraps="configuration")
+            self.print_table(columns, map(_result_cells, results), wraps="configuration")
             self.say(f"saved in {database}")
 
     def _print_result(self, result: Result, database: Path) -> None:
@@ -165,7 +170,7 @@ class Console:
             "ratio",
         )  # fmt: skip
         rows = [row for item in confirmed for row in _confirmed_rows(item)]
-        self._print_table(columns, rows, wraps="configuration")
+        self.print_table(columns, rows, wraps="configuration")
         changed = sum(item.before.config != item.result.winner.config for item in confirmed)
         self.say(
             f"{len(confirmed)} confirmed on {device.names[0]}, {changed} with another winner; "
@@ -179,7 +184,7 @@ class Console:
             "source",
         )  # fmt: skip
         ordered = sorted(rows, key=lambda row: (*_row_cells(row)[:3], row.problem.dims))
-        self._print_table(columns, map(_row_cells, ordered), wraps="configuration")
+        self.print_table(columns, map(_row_cells, ordered), wraps="configuration")
         self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
 
     def print_replayed(self, replayed: Sequence[Replayed]) -> None:
@@ -196,27 +201,17 @@ class Console:
             ]
             for each in replayed
         ]
-        self._print_table(columns, rows, wraps="strategy")
+        self.print_table(columns, rows, wraps="strategy")
         problems = len({run.landscape.problem for run in replayed[0].runs})
         self.say(
             f"regret over {problems} problems, what is left out: {replayed[0].leave_out}; mean / "
             "95th percentile / worst, in % above the exhaustive best, ties with it counting as 0"
         )
 
-    def print_explained(self, explained: Mapping[str, Any]) -> None:
-        """Which row serves and, for the likeliest others, what keeps them from serving exactly."""
-        self.say(f"{explained['kernel']}: {explained['served']}: {explained['why']}")
-        self.say(f"configuration: {explained['config_text']}")
-        others = explained["others"]
-        for other in others[:_OTHERS_SHOWN]:
-            self.say(f"  not {other['row']}: {other['differs']}")
-        if len(others) > _OTHERS_SHOWN:
-            self.say(f"  and not {len(others) - _OTHERS_SHOWN} rows less alike; --json lists them")
-
     def print_kernels(self, kernels: Iterable[Kernel]) -> None:
         """The library."""
         columns = ("kernel", "computes", "inputs", "scalars", "space")
-        self._print_table(columns, map(_kernel_cells, kernels), wraps="computes")
+        self.print_table(columns, map(_kernel_cells, kernels), wraps="computes")
 
     def print_devices(self, present: Sequence[PresentGpu], known: Iterable[Device]) -> None:
         """The GPUs in this machine, and the table."""
@@ -225,9 +220,9 @@ class Console:
         if not present:
             self.say("no CUDA GPU in this machine: `tunekit tune` estimates for a --target")
         columns = ("target", "name", "capability", "SMs", "DRAM GB/s", "L2 MB", "source")
-        self._print_table(columns, map(_device_cells, known), wraps="source")
+        self.print_table(columns, map(_device_cells, known), wraps="source")
 
-    def _print_table(
+    def print_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wraps: str
     ) -> None:
         """A line a row, but for what wraps; a few lines a row where the terminal is too narrow."""
@@ -238,7 +233,7 @@ class Console:
             widest = max(map(len, (name, *cells)))
             least = min(widest, _WRAPPED_WIDTH) if name == wraps else widest
             needed += least
-            numeric = name.endswith(("µs", "÷", "GB/s", "ratio", "SMs", "MB", "peak"))
+            numeric = name.endswith(_NUMERIC)
             table.add_column(
                 name,
                 justify="right" if numeric else "left",
@@ -267,56 +262,6 @@ class _PlainProgress:
             self._fifth = fifth
             best = f", {_best(watched)}" if _best(watched) else ""
             self._console.say(f"{self._title}: {watched.done} of {watched.total} evaluated{best}")
-
-
-def explain(choice: Choice, rows: Sequence[CacheRow]) -> dict[str, Any]:
-    """Which row a call would use, and for the others field by field why not; most alike first."""
-    problem = choice.problem
-    differing = [
-        (row, differs)
-        for row in rows
-        if row != choice.row and (differs := _differences(row, problem))
-    ]
-    differing.sort(key=lambda pair: len(pair[1]))
-    others = [
-        {"row": f"{_dims(row.problem.dims)} ({row.source})", "differs": "; ".join(differs)}
-        for row, differs in differing
-    ]
-    return {
-        "kernel": problem.kernel,
-        "dims": dict(problem.dims),
-        "dtype": problem.dtype,
-        "alignment": problem.alignment,
-        "device": problem.device,
-        "kernel_hash": problem.kernel_hash,
-        "served": str(choice.served),
-        "why": _why(choice),
-        "config": dict(choice.config),
-        "config_text": str(choice.config),
-        "others": others,
-    }
-
-
-def _why(choice: Choice) -> str:
-    row = choice.row
-    if row is None:
-        return "no row for this kernel, dtype, alignment class and device: the space's default"
-    made = f"{row.source} on {row.provenance.gpu_name} under Triton {row.provenance.triton}"
-    return f"row {_dims(row.problem.dims)}, {row.time_us:.2f} µs, {made}"
-
-
-def _differences(row: CacheRow, problem: Any) -> list[str]:
-    """Fields of a row's problem that differ, `have` against `need`."""
-    fields = ("kernel_hash", "dtype", "alignment", "device", "dims")
-    return [
-        f"{name} {_field(row.problem, name)}, needed {_field(problem, name)}"
-        for name in fields
-        if getattr(row.problem, name) != getattr(problem, name)
-    ]
-
-
-def _field(problem: Any, name: str) -> str:
-    return _dims(problem.dims) if name == "dims" else str(getattr(problem, name))
 
 
 def _dims(dims: Iterable[tuple[str, int]]) -> str:

@@ -12,9 +12,11 @@ from tunekit.report import bandwidth_gb_per_s
 if TYPE_CHECKING:
     from tunekit.gpu import PresentGpu
     from tunekit.kernels.kernel import Kernel
+    from tunekit.runtime.explanation import Explanation
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Replayed
     from tunekit.search.task import Result
+    from tunekit.search.worth import Weighed
     from tunekit.store.cache import CacheRow
 
 
@@ -107,6 +109,64 @@ def row_to_json(row: CacheRow) -> dict[str, Any]:
         "protocol": row.provenance.protocol,
         "measured_at": row.provenance.created_at,
         "reason": row.reason,
+    }
+
+
+def explanation_to_json(explained: Explanation) -> dict[str, Any]:
+    """An explanation for scripts, with every row of the kernel; times in µs."""
+    choice = explained.choice
+    return {
+        **asdict(choice.problem),
+        "dims": dict(choice.problem.dims),
+        "served": str(choice.served),
+        "config": dict(choice.config),
+        "why": explained.why,
+        "notes": list(explained.notes),
+        "databases": [
+            {**asdict(database), "path": str(database.path)} for database in explained.databases
+        ],
+        "rows": [
+            {
+                "verdict": str(each.verdict),
+                "why": each.why,
+                "differs": [asdict(difference) for difference in each.differs],
+                "foreign": [asdict(difference) for difference in each.foreign],
+                "size_ratio": each.size_ratio,
+                "place": each.place,
+                "database": str(each.database.path),
+                **row_to_json(each.row),
+            }
+            for each in explained.candidates
+        ],
+        "advice": explained.advice,
+        "command": explained.command,
+    }
+
+
+def weighed_to_json(weighed: Weighed) -> dict[str, Any]:
+    """A recorded problem for scripts; times in µs, `time_us` null where nothing is known of it."""
+    recorded = weighed.recorded
+    return {
+        "reference": recorded.reference,
+        "kernel": recorded.problem.kernel,
+        "kernel_hash": recorded.problem.kernel_hash,
+        "dims": dict(recorded.problem.dims),
+        "shape": list(recorded.shape),
+        "dtype": recorded.problem.dtype,
+        "alignment": recorded.problem.alignment,
+        "device": recorded.problem.device,
+        "served": str(recorded.served),
+        "served_now": str(weighed.served),
+        "config": dict(recorded.config),
+        "count": recorded.count,
+        "bytes_moved": recorded.bytes_moved,
+        "time_us": weighed.time_us,
+        "timed": str(weighed.timed),
+        "total_us": weighed.total_us,
+        "share": weighed.share,
+        "expected_gain": weighed.gain,
+        "can_be_tuned": weighed.is_aligned,
+        "tunekit": recorded.tunekit,
     }
 
 

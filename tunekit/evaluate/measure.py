@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tunekit.evaluate.noise import (
     Reading,
@@ -30,6 +31,13 @@ _PAUSE_S = 0.05
 def protocol_name(warm: bool) -> str:
     """The protocol's name and version, with the inputs in the L2 cache or not."""
     return _WARM_PROTOCOL if warm else PROTOCOL
+
+
+class Sampled(Protocol):
+    """Who can be measured: each sample is one time in µs."""
+
+    def sample_us(self) -> float:
+        """Take one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def _sample_set(timer: Timer, watch: Watch, before: Reading, first: Sequence[flo
 
 
 def interleaved(
-    timers: Sequence[Timer],
+    timers: Sequence[Sampled],
     rounds: int,
     watch: Watch,
     *,
@@ -151,7 +159,7 @@ def interleaved(
 
 
 def _round_set(
-    timers: Sequence[Timer],
+    timers: Sequence[Sampled],
     rounds: int,
     watch: Watch,
     before_round: Callable[[], None],
@@ -176,7 +184,7 @@ def _round_set(
     return _Set(series, remained)
 
 
-def interleaved_us(timers: Sequence[Timer], rounds: int) -> list[tuple[float, ...]]:
+def interleaved_us(timers: Sequence[Sampled], rounds: int) -> list[tuple[float, ...]]:
     """Sample A B C A B C …, unwatched."""
     samples: list[list[float]] = [[] for _ in timers]
     for _ in range(rounds):

@@ -38,9 +38,7 @@ class Fused:
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def forward(
-        self, x: torch.Tensor, output_size: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, output_size: Sequence[int] | None = None) -> torch.Tensor:
         """The op of the convolution of x, stored as PyTorch's own module would store it."""
         if is_seen((x, self.weight)) or peek_interpreter_stack() is not None:
             return call_with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
@@ -64,9 +62,7 @@ class Fused:
             self.kernel, y, self.bias, self.scalars, channels_last=result_last, inplace=True
         )
 
-    def unfused(
-        self, x: torch.Tensor, output_size: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    def unfused(self, x: torch.Tensor, output_size: Sequence[int] | None = None) -> torch.Tensor:
         """The same by PyTorch alone: convolution, bias, eager reference."""
         y = self._bare(x, output_size, bias=True)
         return eager(self.kernel, (y,), None, self.scalars)

@@ -56,12 +56,18 @@ def can_be_last(x: torch.Tensor) -> bool:
     return x.dim() in (4, 5)
 
 
-def problem_of(module: Fused, x: torch.Tensor) -> Problem:
-    """The problem that is the whole module on such an input, on a GPU."""
+def can_be_tuned(dtype: torch.dtype) -> bool:
+    """Whether tunekit tunes that dtype."""
+    return _name(dtype) in ITEMSIZES
+
+
+def problem_of(module: Fused, x: torch.Tensor, dtype: torch.dtype | None = None) -> Problem:
+    """The problem that is the whole module on such an input, on a GPU; `dtype` overrides x's."""
     conv: Any = module
+    dtype = dtype or x.dtype
     parts = [
         "channels_last" if stays_last(module, x) else "contiguous",
-        *(["tf32"] if _uses_tf32(x.dtype) else []),
+        *(["tf32"] if _uses_tf32(dtype) else []),
         f"{conv.in_channels}->{conv.out_channels}",
         f"kernel {_text(conv.kernel_size)}",
         f"stride {_text(conv.stride)}",
@@ -77,14 +83,14 @@ def problem_of(module: Fused, x: torch.Tensor) -> Problem:
         f"{kind}+{module.kernel.name}",
         folded(module.kernel).source_hash,
         sizes,
-        str(x.dtype).removeprefix("torch."),
+        _name(dtype),
         ", ".join(parts),
         device_at(x.get_device()).slug,
     )
 
 
 def _look_up(module: Fused, x: torch.Tensor, last: bool) -> bool:
-    if not x.is_cuda or not can_be_last(x) or _name(x.dtype) not in ITEMSIZES:
+    if not x.is_cuda or not can_be_last(x) or not can_be_tuned(x.dtype):
         return last
     row = nearest_row(problem_of(module, x))
     return last if row is None else bool(row.config.get(AXIS, last))

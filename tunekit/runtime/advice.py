@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tunekit.core.device import Device
+from tunekit.kernels.folded import origin_of
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import Launch
@@ -15,6 +16,9 @@ from tunekit.notices import warn
 
 if TYPE_CHECKING:
     from tunekit.runtime.lookup import Choice
+
+_SCRIPT = ("__main__", "__mp_main__")
+"""What Python calls the script that runs; the second in a process that multiprocessing spawned."""
 
 _said: set[tuple[str, str, str, bool]] = set()
 
@@ -60,10 +64,12 @@ def command(kernel: Kernel, shape: Sequence[int], dtype: str) -> str:
 
 def reference_of(kernel: Kernel) -> str:
     """How the command line names a kernel; its own name where no module holds it."""
+    if (origin := origin_of(kernel)) is not None:
+        return reference_of(origin[0]) + origin[1]
     if KERNELS.get(kernel.name) is kernel:
         return kernel.name
     # A script that imports the kernel holds it too: the module it comes from is the better name.
-    modules = sorted(sys.modules.items(), key=lambda item: item[0] == "__main__")
+    modules = sorted(sys.modules.items(), key=lambda item: item[0] in _SCRIPT)
     for name, module in modules:
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is kernel and (location := _location(name, module)):
@@ -78,6 +84,6 @@ def forget() -> None:
 
 def _location(name: str, module: object) -> str | None:
     """The module, or its file where it cannot be imported by its name."""
-    if name == "__main__" or name.startswith("tunekit_kernel_file_"):
+    if name in _SCRIPT or name.startswith("tunekit_kernel_file_"):
         return getattr(module, "__file__", None)
     return name

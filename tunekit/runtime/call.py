@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from tunekit.evaluate.text import one_line
 from tunekit.gpu import device_at
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, TensorMeta
-from tunekit.runtime import advice, binaries, fast, lookup
+from tunekit.runtime import advice, binaries, fast, lookup, recording
 from tunekit.runtime.bind import Binder
 from tunekit.runtime.direct import Direct, direct_launch, is_proven
 from tunekit.runtime.lookup import Choice
@@ -50,6 +50,7 @@ class Planned:
         direct: launches without Triton's own call, once it is known how and where that is proven.
         tried: whether word of an earlier process was looked for.
         choice: which configuration it is, and `others` what is served where it cannot be launched.
+        tally: counts its launches, once they were recorded.
     """
 
     kernel: Kernel
@@ -61,6 +62,7 @@ class Planned:
     tried: bool = False
     choice: Choice | None = None
     others: Iterator[Choice] | None = None
+    tally: recording.Tally | None = None
 
     @property
     def aligned(self) -> bool:
@@ -73,8 +75,22 @@ class Planned:
         """Launch on the current device; the first time learn how to launch directly."""
         if output.is_cuda and self.direct is None:
             self.first(_device_of(output), inputs, output, scalars)
+        elif self.direct is not None and not fast.is_hooked():
+            self.directly(self.direct, inputs, output, scalars)
         else:
             self.start(inputs, output, scalars)
+
+    def directly(
+        self,
+        direct: Direct,
+        inputs: Sequence[torch.Tensor],
+        output: torch.Tensor,
+        scalars: Mapping[str, float],
+    ) -> None:
+        """Launch on the current stream of the current device, without Triton's own call."""
+        pointers = tuple([x.data_ptr() for x in (*inputs, output)])
+        stream = torch.cuda.current_stream().cuda_stream
+        direct(stream, pointers, tuple(scalars.values()))
 
     def start(
         self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
@@ -101,9 +117,7 @@ class Planned:
             self.tried = True
             self.direct = self._remembered(device)
         if self.direct is not None:
-            pointers = tuple([x.data_ptr() for x in (*inputs, output)])
-            stream = torch.cuda.current_stream().cuda_stream
-            self.direct(stream, pointers, tuple(scalars.values()))
+            self.directly(self.direct, inputs, output, scalars)
             return
         compiled = self.start(inputs, output, scalars)
         if self.aligned:
@@ -125,6 +139,9 @@ class Planned:
 _plans: dict[_Key, Planned] = {}
 """Oldest first, at most `_MOST_PLANS`."""
 _lock = threading.Lock()
+
+on_reload: list[Callable[[], None]] = []
+"""What else forgets when the databases are read again."""
 
 
 def can_launch(tensor: torch.Tensor) -> bool:
@@ -169,12 +186,32 @@ def run(
             if not _is_of_the_configuration(error):
                 raise
             planned = _remember(key, _replanned(planned, error))
-    if planned.direct is not None and kernel.elementwise:
-        fast.fast_of(kernel).learn(inputs, planned.direct)
+    direct, is_recorded = planned.direct, recording.is_on()
+    if is_recorded and (tally := _tally(planned, inputs, output)) is not None:
+        tally.count()
+        direct = direct and recording.counted(direct, tally)
+    if direct is not None and (kernel.elementwise or kernel.batched):
+        fast.fast_of(kernel).learn(inputs, direct)
+        if recording.is_on() != is_recorded:  # switched by another thread, which forgot too early
+            fast.forget()
+
+
+def _tally(
+    planned: Planned, inputs: Sequence[torch.Tensor], output: torch.Tensor
+) -> recording.Tally | None:
+    """Counts the launches of a plan; None in the interpreter, where no configuration is served."""
+    if planned.tally is None and planned.choice is not None:
+        device, shape = _device_of(output), inputs[0].shape
+        planned.tally = recording.tally_of(
+            planned.kernel, planned.choice, planned.launch, device, shape
+        )
+    return planned.tally
 
 
 def reload() -> None:
     """Forget what was read, planned and warned of: the next call reads the databases again."""
+    for forget in on_reload:
+        forget()
     lookup.forget()
     advice.forget()
     fast.forget()

@@ -27,19 +27,20 @@ def is_channels_last(x: torch.Tensor) -> bool:
 def to_format(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
     """The same values in a memory format; autograd follows it where it has to.
 
-    A contiguous tensor is made channels-last by a tuned kernel where kernels run.
+    From one of the two to the other a tuned kernel changes it, where kernels run.
     """
-    form = _CHANNELS_LAST.get(x.dim())
-    if not channels_last or form is None:
-        return x.contiguous()
-    if x.is_contiguous(memory_format=form):
+    last = _CHANNELS_LAST.get(x.dim(), torch.contiguous_format)
+    wanted = last if channels_last else torch.contiguous_format
+    if x.is_contiguous(memory_format=wanted):
         return x
-    if not (can_launch(x) and x.is_contiguous()) or is_recorded(x):
-        return x.contiguous(memory_format=form)
+    other = torch.contiguous_format if channels_last else last
+    if is_recorded(x) or not (can_launch(x) and x.is_contiguous(memory_format=other)):
+        return x.contiguous(memory_format=wanted)
     from tunekit.kernels.library import identity
 
-    result = torch.empty_like(x, memory_format=form)
-    return _launched(folded(identity, Layout.TO_CHANNELS_LAST, bias=False), (x,), result, {})
+    layout = Layout.TO_CHANNELS_LAST if channels_last else Layout.TO_CONTIGUOUS
+    result = torch.empty_like(x, memory_format=wanted)
+    return _launched(folded(identity, layout, bias=False), (x,), result, {})
 
 
 def with_bias(
