@@ -4,10 +4,11 @@
 
 The three modules that the fused ops were first written for, each as `tunekit.nn` builds and tunes
 it, in float32 with and without TF32 and in float16, with a contiguous and with a channels-last
-input. All contenders of a table are sampled in turn in one process: a copy of the result's size;
-the convolution alone, without bias, in either memory format, changed to that by PyTorch where the
-input is in the other; eager PyTorch; torch.compile in each of its modes; and tunekit's module.
-Everybody returns what eager returns, in the same memory format.
+input. All contenders of a table are sampled in turn in one process, each round in another order: a
+copy of the result's size; the convolution alone, without bias, in either memory format, changed to
+that by PyTorch where the input is in the other; the same with the input given in it; eager PyTorch;
+torch.compile in each of its modes; and tunekit's module. Everybody returns what eager returns, in
+the same memory format. Last, what a call costs the host.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -36,7 +38,7 @@ from tunekit.gpu import PresentGpu, select_gpu
 from tunekit.kernels import library
 from tunekit.kernels.kernel import Kernel
 from tunekit.nn.conv import fused_conv
-from tunekit.nn.tune import fused_error, tune
+from tunekit.nn.tuning import fused_error, tune
 
 COPY_GOAL, COMPILE_GOAL, EAGER_GOAL = 1.05, 1.01, 1.5
 MISH_GOAL = 1.10
@@ -47,6 +49,8 @@ PRECISIONS = ("fp32", "tf32", "fp16")
 
 COPY, EAGER, TUNEKIT = "copy", "eager", "tunekit"
 BARE, BARE_LAST = "convolution alone, contiguous", "convolution alone, channels-last"
+READY = "the same, its input given in the other format"
+HOST_BLOCKS, HOST_CALLS = 30, 200
 
 
 class Scale(nn.Module):
@@ -192,7 +196,9 @@ def cases(
         runs = dict(_contenders(conv, eager, fused, compiled, x))
         _same_format(runs, x)
         timers = {name: StreamTimer(run) for name, run in runs.items()}
-        samples, disturbance = interleaved(list(timers.values()), ROUNDS, Watch(0))
+        samples, disturbance = interleaved(
+            list(timers.values()), ROUNDS, Watch(0), shuffle=random.Random(0)
+        )
         yield Case(
             spec_name,
             precision,
@@ -225,6 +231,9 @@ def _contenders(
                 x.contiguous(memory_format=form), None, channels_last=last
             ),
         )
+    last = not x.is_contiguous(memory_format=torch.channels_last)
+    other = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    yield READY, lambda: bare._bare(other, None, channels_last=last)
     yield EAGER, lambda: eager(x)
     for mode, run in compiled.items():
         yield f"torch.compile, {mode}", lambda run=run: run(x)
@@ -241,13 +250,47 @@ def _same_format(runs: Mapping[str, Callable[[], torch.Tensor]], x: torch.Tensor
     """Nobody may win by leaving the result in another memory format."""
     wanted = runs[EAGER]().stride()
     for name, run in runs.items():
-        if name not in (COPY, BARE, BARE_LAST) and run().stride() != wanted:
+        if name not in (COPY, BARE, BARE_LAST, READY) and run().stride() != wanted:
             raise AssertionError(f"{name} returns another memory format than eager")
 
 
 def _free() -> None:
     gc.collect()
     torch.cuda.empty_cache()
+
+
+def host_table() -> list[str]:
+    """What a call of a module costs the host, where it does next to nothing on the GPU."""
+    conv: Any = nn.Conv2d(16, 16, 3).to("cuda").requires_grad_(False)
+    x = torch.randn(1, 16, 16, 16, device="cuda")
+    eager = nn.Sequential(conv, nn.Mish(), nn.Mish())
+    calls: dict[str, Callable[[], object]] = {
+        "the convolution, bias and all": lambda: conv(x),
+        "eager": lambda: eager(x),
+        "torch.compile, default": partial(_compiled(eager, "default"), x),
+        "tunekit": partial(fused_conv(conv, library.mish_mish), x),
+    }
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(HOST_BLOCKS):
+        for name, call in calls.items():
+            call()
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            for _ in range(HOST_CALLS):
+                call()
+            found[name].append((time.perf_counter() - began) / HOST_CALLS * 1e6)
+    lines = [
+        "### Host time of a call",
+        "",
+        "`Conv2d(16, 16, 3)` and two Mishes, on 1×16×16×16 float32.",
+        "",
+        "| call | µs, median | quartiles |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, blocks in found.items():
+        low, middle, high = statistics.quantiles(blocks, n=4)
+        lines.append(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} |")
+    return [*lines, ""]
 
 
 def table(case: Case) -> list[str]:
@@ -324,7 +367,7 @@ def heading(gpu: PresentGpu, quick: bool) -> list[str]:
         "",
         f"{gpu.name}, driver {gpu.driver}, torch {version('torch')}, Triton {version('triton')}, "
         f"cuDNN {torch.backends.cudnn.version()}; {ROUNDS} rounds, all contenders of a table in "
-        f"turn, time on the GPU{'; small shapes' if quick else ''}.",
+        f"turn, in another order each round; time on the GPU{'; small shapes' if quick else ''}.",
         "",
     ]
 
@@ -351,9 +394,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"{time.monotonic() - began:.0f} s: {case.title}", file=sys.stderr)
                 torch._dynamo.reset()
                 _free()
+        host = host_table()
     judged = [line for case in found for line in verdicts(case)]
     lines = [*heading(gpu, arguments.quick), *summary(found), "", "```", *judged, "```", ""]
-    lines += [line for case in found for line in table(case)]
+    lines += [line for case in found for line in table(case)] + host
     print("\n".join(lines))
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -31,7 +31,13 @@ LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 NOT_IN_CORE = frozenset({"torch", "triton", "optuna", "sqlite_utils"})
 ONLY_IMPORTED_BY = {"optuna": "search", "sqlite_utils": "store"}
-RUN_TIME = ("tunekit", "tunekit.runtime.call", "tunekit.runtime.lookup", "tunekit.ops")
+RUN_TIME = (
+    "tunekit",
+    "tunekit.runtime.call",
+    "tunekit.runtime.lookup",
+    "tunekit.ops",
+    "tunekit.nn",
+)
 NOT_AT_RUN_TIME = frozenset({"optuna", "sqlalchemy", "sqlite_utils"})
 
 
@@ -204,7 +210,7 @@ def test_the_run_time_path_reaches_no_search_and_no_storage(module: str) -> None
 def test_importing_tunekit_and_its_ops_loads_nothing_of_the_search_or_the_command_line() -> None:
     unwanted = sorted(NOT_AT_RUN_TIME | {"click", "rich"})
     script = (
-        "import sys, tunekit, tunekit.ops\n"
+        "import sys, tunekit, tunekit.ops, tunekit.nn\n"
         f"print(*(name for name in {unwanted} if name in sys.modules))"
     )
     done = subprocess.run(

@@ -18,6 +18,7 @@ from tunekit.errors import TunekitError
 from tunekit.notices import TunekitWarning
 
 if TYPE_CHECKING:
+    import tunekit.nn as nn
     import tunekit.ops as ops
     from tunekit.core.config import Config
     from tunekit.kernels.kernel import Kernel, pointwise
@@ -33,6 +34,7 @@ __all__ = [
     "TunekitWarning",
     "__version__",
     "lookup",
+    "nn",
     "ops",
     "pointwise",
     "precompile",
@@ -53,8 +55,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name == "ops":
-        return importlib.import_module("tunekit.ops")
+    if name in ("nn", "ops"):
+        return importlib.import_module(f"tunekit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

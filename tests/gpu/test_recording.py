@@ -207,7 +207,11 @@ def test_spawned_ranks_write_to_one_file(tmp_path: Path) -> None:
     )
     subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TUNEKIT_RECORD": str(path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+            "TUNEKIT_RECORD": str(path),
+        },
         check=True,
     )
     lines = path.read_text().splitlines()

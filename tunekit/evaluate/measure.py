@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
 from tunekit.evaluate.noise import (
@@ -128,6 +129,7 @@ def interleaved(
     *,
     before_round: Callable[[], None] = lambda: None,
     replays: int = 1,
+    shuffle: Random | None = None,
 ) -> tuple[list[tuple[float, ...]], str]:
     """Sample A B C A B C …, so that what drifts, drifts for all of them.
 
@@ -141,13 +143,15 @@ def interleaved(
         watch: on their GPU.
         before_round: called before each.
         replays: a sample is the mean of so many, which go round as well.
+        shuffle: draws another order for each turn: what ran just before decides how warm and how
+            fast the GPU is, and would favour the same candidate every time.
 
     Returns:
         Each timer's samples in µs a launch, paired by round, and what remained disturbed, or "".
     """
 
     def once() -> _Set:
-        return _round_set(timers, rounds, watch, before_round, replays)
+        return _round_set(timers, rounds, watch, before_round, replays, shuffle)
 
     sets = [once()]
     if sets[0].spread:
@@ -164,6 +168,7 @@ def _round_set(
     watch: Watch,
     before_round: Callable[[], None],
     replays: int,
+    shuffle: Random | None,
 ) -> _Set:
     kept: list[list[float]] = []
     repetitions, remained = 0, ""
@@ -171,7 +176,7 @@ def _round_set(
         before_round()
         settle()
         before = watch.read()
-        turns = [[timer.sample_us() for timer in timers] for _ in range(replays)]
+        turns = [_turn(timers, shuffle) for _ in range(replays)]
         samples = [statistics.fmean(turn) for turn in zip(*turns, strict=True)]
         state = state_disturbance(before, watch.read())
         if state not in ("", watch.lasting) and repetitions < rounds:
@@ -182,6 +187,15 @@ def _round_set(
         remained = state or remained
     series = tuple(zip(*kept, strict=True)) if kept else ((),) * len(timers)
     return _Set(series, remained)
+
+
+def _turn(timers: Sequence[Sampled], shuffle: Random | None) -> list[float]:
+    """A sample of each, in the order of the timers whatever the order they were taken in."""
+    places = list(range(len(timers)))
+    if shuffle is not None:
+        shuffle.shuffle(places)
+    found = {place: timers[place].sample_us() for place in places}
+    return [found[place] for place in range(len(timers))]
 
 
 def interleaved_us(timers: Sequence[Sampled], rounds: int) -> list[tuple[float, ...]]:

@@ -19,5 +19,7 @@ def laid_out(values: torch.Tensor, meta: TensorMeta) -> torch.Tensor:
 
 
 def in_memory(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements of a dense tensor in the order of memory, shape (numel,); shares it."""
-    return tensor.as_strided((tensor.numel(),), (1,))
+    """The elements in the order of memory, shape (numel,); of a dense tensor it is a view."""
+    strides = tensor.stride()
+    axes = sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
+    return tensor.permute(axes).reshape(-1)

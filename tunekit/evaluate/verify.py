@@ -109,8 +109,9 @@ def _laid_out_as(
     if output is None:
         return kernel.reference(first.double(), *whole, **scalars).float()
     expected = empty_of(output, str(first.device), torch.float32)
-    images = len(first) if kernel.batched else 1
-    at_a_time = max(1, _CHUNK * images // max(first.numel(), 1)) if kernel.batched else len(first)
+    if not kernel.batched:
+        return expected.copy_(kernel.reference(first.double(), *whole, **scalars))
+    at_a_time = max(1, _CHUNK * len(first) // max(first.numel(), 1))
     for part, target in zip(first.split(at_a_time), expected.split(at_a_time), strict=True):
         target.copy_(kernel.reference(part.double(), *whole, **scalars))
     return expected

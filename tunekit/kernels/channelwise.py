@@ -11,14 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import IntEnum
 
 import triton
 import triton.language as tl
 
 from tunekit.core.config import Config
 from tunekit.core.device import Device
-from tunekit.errors import KernelError
+from tunekit.kernels.layouts import (
+    ALIGNMENT,
+    WIDE_FROM,
+    Layout,
+    check_inputs,
+    floor_of,
+    format_strides,
+    images_like,
+    inner_like,
+    size_like,
+)
 from tunekit.kernels.plan import (
     Constant,
     Group,
@@ -31,36 +40,8 @@ from tunekit.kernels.plan import (
     TensorMeta,
 )
 
-_ALIGNMENT = 16
-"""What Triton asks of an integer: divisible or not. What is divisible by less is told apart here."""
-_WIDE_FROM = 2**31
-"""Elements from which offsets are 64-bit."""
-_LONGEST_TILE = 1024
+LONGEST_TILE = 1024
 """Positions; images at least this long are all alike."""
-
-
-class Layout(IntEnum):
-    """How input and output are stored; bit 0: the input is channels-last, bit 1: the output."""
-
-    CONTIGUOUS = 0
-    TO_CONTIGUOUS = 1
-    TO_CHANNELS_LAST = 2
-    CHANNELS_LAST = 3
-
-    @property
-    def input_last(self) -> bool:
-        """Whether the input is channels-last."""
-        return bool(self & 1)
-
-    @property
-    def output_last(self) -> bool:
-        """Whether the output is channels-last."""
-        return bool(self & 2)
-
-    @property
-    def transposes(self) -> bool:
-        """Whether they are stored differently."""
-        return self.input_last is not self.output_last
 
 
 @triton.jit
@@ -105,37 +86,35 @@ def channelwise_kernel(
 ):
     """Apply `epilogue(combine(value, *parameters of its channel), *scalars)` to each element.
 
-    Positions of all images are numbered through, so that no image ends in a part of a tile.
+    Positions of all images are numbered through, so that no image ends in a part of a tile, and
+    programs that run at the same time are neighbours in channels-last memory.
     """
     channels = _multiple(channels, CHANNELS_ALIGN)
-    inner = _multiple(inner, INNER_ALIGN)
-    positions = _multiple(positions, INNER_ALIGN)
+    inner, positions = _multiple(inner, INNER_ALIGN), _multiple(positions, INNER_ALIGN)
     program = tl.program_id(0)
     if WIDE:
         program, inner = program.to(tl.int64), tl.cast(inner, tl.int64)
-    # Programs that run at the same time are neighbours in the input's memory.
-    if LAYOUT & 1:
-        blocks_c = tl.cdiv(channels, BLOCK_C)
-        first_c = program % blocks_c * BLOCK_C
-        first_p = program // blocks_c * BLOCK_P
-    else:
-        blocks_p = tl.cdiv(positions, BLOCK_P)
-        first_c = program // blocks_p * BLOCK_C
-        first_p = program % blocks_p * BLOCK_P
-    c = first_c + tl.arange(0, BLOCK_C)
+        positions = tl.cast(positions, tl.int64)
+    blocks_c = tl.cdiv(channels, BLOCK_C)
+    first_p = program // blocks_c * BLOCK_P
+    c = program % blocks_c * BLOCK_C + tl.arange(0, BLOCK_C)
     p = first_p + tl.arange(0, BLOCK_P)
     if LAYOUT != 3:
         planes = p + _image_shift(p, first_p, inner, channels, INNER_FLOOR, BLOCK_P)
+    if LAYOUT & 1:
+        is_row, is_column = p < positions, c < channels
+        rows = p * channels
+        columns = c
+    else:
+        is_row, is_column = c < channels, p < positions
+        rows = c * inner
+        columns = planes
     own = ()
     for i in tl.static_range(len(parameters)):
-        each = tl.load(parameters[i] + c, mask=c < channels).to(tl.float32)
+        each = tl.load(parameters[i] + c, mask=is_column if LAYOUT & 1 else is_row).to(tl.float32)
         own = own + (each[None, :] if LAYOUT & 1 else each[:, None],)  # type: ignore[assignment]
-    if LAYOUT & 1:
-        mask = (p < positions)[:, None] & (c < channels)[None, :]
-        offsets = p[:, None] * channels + c[None, :]
-    else:
-        mask = (c < channels)[:, None] & (p < positions)[None, :]
-        offsets = c[:, None] * inner + planes[None, :]
+    mask = is_row[:, None] & is_column[None, :]
+    offsets = rows[:, None] + columns[None, :]
     if LAYOUT == 1:  # faster so on an H100; the other layouts do not care
         value = tl.load(input + offsets, mask=mask, eviction_policy="evict_last").to(tl.float32)
     else:
@@ -153,34 +132,6 @@ def channelwise_kernel(
     tl.store(output + offsets, result, mask=mask)
 
 
-def format_strides(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
-    """Strides in elements of a dense (N, C, *spatial) tensor."""
-    order = [0, *range(2, len(shape)), 1] if channels_last else range(len(shape))
-    strides, step = [1] * len(shape), 1
-    for axis in reversed(list(order)):
-        strides[axis] = step
-        step *= max(shape[axis], 1)
-    return tuple(strides)
-
-
-def is_stored(meta: TensorMeta, channels_last: bool) -> bool:
-    """Whether a tensor is stored so; the stride of an axis of size 1 is never used."""
-    pairs = zip(meta.shape, meta.strides, format_strides(meta.shape, channels_last), strict=True)
-    return meta.numel == 0 or all(size == 1 or one == other for size, one, other in pairs)
-
-
-def channelwise_metas(
-    shape: Sequence[int], dtype: str, layout: Layout, parameters: int
-) -> tuple[TensorMeta, ...]:
-    """What tuning allocates: the input as the layout has it, and parameters of shape (C,)."""
-    if len(shape) < 2:
-        raise KernelError(
-            f"shape {tuple(shape)}: a channelwise kernel needs (N, C) or (N, C, *spatial)"
-        )
-    x = TensorMeta(tuple(shape), format_strides(shape, layout.input_last), dtype)
-    return (x, *[TensorMeta.contiguous((shape[1],), dtype)] * parameters)
-
-
 def channelwise_check_shape(shape: tuple[int, ...], config: Config, count: int) -> tuple[int, ...]:
     """At least `count` elements in several images of some tiles and a part of one, in the class.
 
@@ -189,23 +140,10 @@ def channelwise_check_shape(shape: tuple[int, ...], config: Config, count: int) 
     takes to go the same way through the code.
     """
     images, channels, inner = shape[0], shape[1], math.prod(shape[2:])
-    c = _size_like(channels, config["BLOCK_C"])
-    longest = _LONGEST_TILE if count else config["BLOCK_P"]
-    p = inner if inner < 2 * longest else longest + inner % _ALIGNMENT
-    if images * inner == 1:
-        return (1, c)
-    like = images * inner % _ALIGNMENT == 0
-    fewest = max(3 if p > 1 else config["BLOCK_P"] + 1, -(-count // (c * p)))
-    fitting = (n for n in range(fewest, fewest + _ALIGNMENT) if (n * p % _ALIGNMENT == 0) == like)
-    return (next(fitting, fewest), c, p) if len(shape) > 2 else (next(fitting, fewest), c)
-
-
-def _size_like(size: int, block: int) -> int:
-    """A size above the block like `size` by 16, if possible no multiple of the block."""
-    if size == 1:
-        return 1
-    found = block + 2 + (size - block - 2) % _ALIGNMENT
-    return found if found % block or block <= _ALIGNMENT else found + _ALIGNMENT
+    tile, c = config["BLOCK_P"], size_like(channels, config["BLOCK_C"])
+    p = inner_like(inner, LONGEST_TILE if count else tile)
+    n = images_like(images, inner, p, tile, -(-count // (c * p)))
+    return (n, c, p) if len(shape) > 2 else (n, c)
 
 
 def plan_channelwise(
@@ -225,7 +163,7 @@ def plan_channelwise(
 
     def plan(inputs: Sequence[TensorMeta], device: Device) -> Launch:
         x, *parameters = inputs
-        _check(x, parameters, layout)
+        check_inputs(x, parameters, layout)
         images, channels = x.shape[:2]
         inner = math.prod(x.shape[2:])
         positions = images * inner
@@ -258,10 +196,12 @@ def plan_channelwise(
                 "combine": Constant(combine),
                 "epilogue": Constant(epilogue),
                 "LAYOUT": Constant(int(layout)),
-                "CHANNELS_ALIGN": Constant(math.gcd(channels, _ALIGNMENT)),
-                "INNER_ALIGN": Constant(math.gcd(image, _ALIGNMENT)),
-                "INNER_FLOOR": Constant(min(_floor_of(image), _LONGEST_TILE)),
-                "WIDE": Constant(x.numel >= _WIDE_FROM),
+                "CHANNELS_ALIGN": Constant(math.gcd(channels, ALIGNMENT)),
+                "INNER_ALIGN": Constant(math.gcd(image, ALIGNMENT)),
+                "INNER_FLOOR": Constant(
+                    min(floor_of(image), LONGEST_TILE) if layout.transposes else 1
+                ),
+                "WIDE": Constant(x.numel >= WIDE_FROM),
             },
             inputs=tuple(inputs),
             outputs=(TensorMeta(x.shape, format_strides(x.shape, layout.output_last), x.dtype),),
@@ -271,24 +211,3 @@ def plan_channelwise(
         )
 
     return plan
-
-
-def _floor_of(size: int) -> int:
-    """The largest power of two that is not above a size."""
-    return 1 << max(size, 1).bit_length() - 1
-
-
-def _check(x: TensorMeta, parameters: Sequence[TensorMeta], layout: Layout) -> None:
-    if len(x.shape) < 2:
-        raise KernelError(f"input 0 has shape {x.shape}: expected (N, C) or (N, C, *spatial)")
-    if not is_stored(x, layout.input_last):
-        form = "channels-last" if layout.input_last else "contiguous"
-        raise KernelError(
-            f"input 0 has shape {x.shape} and strides {x.strides}: this kernel needs it {form}"
-        )
-    for index, each in enumerate(parameters, start=1):
-        if (each.shape, each.strides) != ((x.shape[1],), (1,)) and x.shape[1] != 1:
-            raise KernelError(
-                f"input {index} has shape {each.shape} and strides {each.strides}: expected one "
-                f"value a channel, shape ({x.shape[1]},), contiguous"
-            )

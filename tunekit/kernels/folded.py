@@ -8,8 +8,8 @@ changes how x is stored.
 from __future__ import annotations
 
 from tunekit.errors import KernelError
-from tunekit.kernels.channelwise import Layout
 from tunekit.kernels.kernel import Kernel, channelwise
+from tunekit.kernels.layouts import Layout
 from tunekit.kernels.pointwise import pointwise_kernel
 
 _BIAS = "+bias"
@@ -29,9 +29,10 @@ def folded(kernel: Kernel, layout: Layout = Layout.CONTIGUOUS, *, bias: bool = T
         KernelError: the kernel is not pointwise, or takes several inputs.
     """
     key = (id(kernel), bias, layout)
-    if key not in _made:
-        _made[key] = (_make(kernel, layout, bias), kernel)
-    return _made[key][0]
+    found = _made.get(key)
+    if found is None:  # another thread may have made it meanwhile
+        found = _made.setdefault(key, (_make(kernel, layout, bias), kernel))
+    return found[0]
 
 
 def suffix_of(layout: Layout, *, bias: bool) -> str:

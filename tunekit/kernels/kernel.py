@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,13 @@ from tunekit.core.problem import Problem
 from tunekit.errors import KernelError
 from tunekit.kernels import epilogues
 from tunekit.kernels.channelwise import (
-    Layout,
     channelwise_check_shape,
     channelwise_kernel,
-    channelwise_metas,
     plan_channelwise,
 )
+from tunekit.kernels.layouts import Layout, channelwise_metas
 from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class
+from tunekit.kernels.planes import plan_planes, planes_check_shape, planes_kernel
 from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
 from tunekit.kernels.source_hash import is_jit, source_hash
 
@@ -47,10 +49,18 @@ def kernel_of(handle: str) -> Kernel:
     found = _kernels.get(handle)
     if found is None:
         raise KernelError(
-            f"no kernel {handle} in this process: import the module that defines it before the "
-            "graph that calls it runs"
+            f"no kernel {handle} in this process: import the module that defines it before a graph "
+            "that calls it runs, or a module that holds it is loaded"
         )
     return found
+
+
+def _restored(handle: str, home: str) -> Kernel:
+    """The kernel that was pickled, of this process; its epilogue's module is imported for it."""
+    if handle not in _kernels:
+        with suppress(ImportError):
+            importlib.import_module(home)
+    return kernel_of(handle)
 
 
 def _unused_handle(name: str, functions: Sequence[Any]) -> str:
@@ -106,6 +116,11 @@ class Kernel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "handle", _unused_handle(self.name, self.functions))
         _kernels[self.handle] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its handle: a copy, and what is unpickled, is the kernel of that process."""
+        last = self.functions[-1]
+        return _restored, (self.handle, getattr(last, "fn", last).__module__)
 
     @cached_property
     def source_hash(self) -> str:
@@ -252,19 +267,26 @@ def channelwise(
     scalars = {each: float(value) for each, value in (scalars or {}).items()}
     combine, eager = _COMBINATIONS[parameters]
 
+    if layout is Layout.CONTIGUOUS:
+        function, check_shape = planes_kernel, planes_check_shape
+        plan = plan_planes(combine, epilogue, tuple(scalars))
+    else:
+        function, check_shape = channelwise_kernel, channelwise_check_shape
+        plan = plan_channelwise(combine, epilogue, tuple(scalars), layout)
+
     def whole(x: torch.Tensor, *tensors: torch.Tensor, **values: float) -> torch.Tensor:
         spread = [each.view(-1, *[1] * (x.dim() - 2)) for each in tensors]
         return reference(eager(x, *spread), **values)
 
     return Kernel(
         name=name,
-        plan=plan_channelwise(combine, epilogue, tuple(scalars), layout),
+        plan=plan,
         reference=whole,
         space=space or _SPACES[layout],
         input_count=1 + len(parameters),
         scalars=scalars,
-        functions=(channelwise_kernel, combine, epilogue),
-        check_shape=channelwise_check_shape,
+        functions=(function, combine, epilogue),
+        check_shape=check_shape,
         batched=True,
         metas=lambda shape, dtype: channelwise_metas(shape, dtype, layout, len(parameters)),
         summary=summary,

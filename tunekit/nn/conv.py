@@ -6,6 +6,7 @@ Each is the PyTorch module it was made of, with the same parameters under the sa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from tunekit.errors import KernelError
 from tunekit.kernels.kernel import Kernel
 from tunekit.nn import formats
 from tunekit.runtime.call import can_launch
-from tunekit.runtime.channels import to_format, with_bias
+from tunekit.runtime.channels import suggests_channels_last, to_format, with_bias
 from tunekit.runtime.compute import eager
 from tunekit.runtime.graph import is_seen
 from tunekit.runtime.graph_channels import call_with_bias
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
@@ -38,13 +40,23 @@ class Fused:
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def forward(self, x: torch.Tensor, output_size: Sequence[int] | None = None) -> torch.Tensor:
-        """The op of the convolution of x, stored as PyTorch's own module would store it."""
-        if is_seen((x, self.weight)) or peek_interpreter_stack() is not None:
-            return call_with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
-        x = _as_autocast(x)
+    def forward(
+        self, input: torch.Tensor, output_size: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """The op of the convolution, its result stored as PyTorch's own module would store it.
+
+        Args:
+            input: (N, C) and one to three spatial dims.
+            output_size: of a transposed convolution, as PyTorch's own takes it.
+        """
+        x = input  # PyTorch's name, by which it may be given
         if not (can_launch(x) and x.dtype in _DTYPES and x.dim() == self.weight.dim()):
             return self.unfused(x, output_size)
+        if is_seen((x, self.weight)):
+            return call_with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
+        if peek_interpreter_stack() is not None:  # a transform of torch.func
+            return with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
+        x = _as_autocast(x)
         last = formats.stays_last(self, x)
         chosen = formats.choose(self, x)
         return self.in_format(x, chosen, last, output_size)
@@ -58,8 +70,10 @@ class Fused:
     ) -> torch.Tensor:
         """The op of the convolution, which runs in the one memory format or the other."""
         y = self._bare(to_format(x, channels_last), output_size, channels_last=channels_last)
+        # PyTorch's own result is stored as its convolution stores it, its rule notwithstanding.
+        stored = None if channels_last is result_last else result_last
         return with_bias(
-            self.kernel, y, self.bias, self.scalars, channels_last=result_last, inplace=True
+            self.kernel, y, self.bias, self.scalars, channels_last=stored, inplace=True
         )
 
     def unfused(self, x: torch.Tensor, output_size: Sequence[int] | None = None) -> torch.Tensor:
@@ -76,7 +90,9 @@ class Fused:
         bias: bool = False,
     ) -> torch.Tensor:
         """The convolution alone; PyTorch's own rule decides the format unless one is given."""
-        weight = self.weight if channels_last is not False else self.weight.contiguous()
+        weight = self.weight
+        if channels_last is False and suggests_channels_last(weight):
+            weight = to_format(weight.contiguous(), channels_last=False)
         return self._convolve(x, weight, self.bias if bias else None, output_size)
 
     def _convolve(
@@ -187,14 +203,16 @@ def fused_conv(
     kind = FUSED.get(type(conv))
     if kind is None:
         raise KernelError(f"{type(conv).__name__} is none of PyTorch's convolutions")
-    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks:
+    if any(getattr(conv, name) for name in _HOOKS):
         raise KernelError(f"{type(conv).__name__} has hooks, which expect its own result")
+    if "forward" in conv.__dict__:
+        raise KernelError(f"{type(conv).__name__} has a forward of its own, put in its place")
     if kernel.input_count != 1 or not kernel.elementwise:
         raise KernelError(f"{kernel.name}: expected a pointwise kernel of one input")
     made = kind.__new__(kind)
-    made.__dict__.update(conv.__dict__)
-    for name in ("_parameters", "_buffers", "_modules"):
-        made.__dict__[name] = dict(conv.__dict__[name])
+    # Dicts are copied: what is registered with the one is not with the other.
+    for name, value in conv.__dict__.items():
+        made.__dict__[name] = copy(value) if isinstance(value, dict) else value
     made.kernel, made.scalars = kernel, kernel.scalar_values(scalars)
     assert isinstance(made, nn.Module)
     return made

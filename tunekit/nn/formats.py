@@ -16,7 +16,7 @@ from tunekit.core.problem import ITEMSIZES, Problem
 from tunekit.gpu import device_at
 from tunekit.kernels.folded import folded
 from tunekit.runtime.call import on_reload
-from tunekit.runtime.channels import is_channels_last
+from tunekit.runtime.channels import suggests_channels_last
 from tunekit.runtime.lookup import nearest_row
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def choose(module: Fused, x: torch.Tensor) -> bool:
 
 def stays_last(module: Fused, x: torch.Tensor) -> bool:
     """PyTorch's own rule: a convolution's result is channels-last if x or the weight is."""
-    return is_channels_last(x) or is_channels_last(module.weight)
+    return suggests_channels_last(x) or suggests_channels_last(module.weight)
 
 
 def can_be_last(x: torch.Tensor) -> bool:

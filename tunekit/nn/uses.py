@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from tunekit.core.problem import Problem
-from tunekit.kernels.channelwise import Layout
 from tunekit.kernels.folded import folded
 from tunekit.kernels.kernel import Kernel
+from tunekit.kernels.layouts import Layout
 from tunekit.kernels.library import identity
 from tunekit.nn import formats
 from tunekit.nn.conv import Fused
 from tunekit.notices import TunekitWarning
-from tunekit.runtime.channels import is_channels_last, to_format
+from tunekit.runtime.channels import suggests_channels_last, to_format
 
 
 @dataclass(slots=True)
@@ -60,16 +60,26 @@ def uses_of(model: nn.Module, inputs: Sequence[Any], more: Mapping[str, Any]) ->
 def _watched(model: nn.Module, uses: dict[Problem, Use]) -> Iterator[None]:
     handles = []
 
-    def note(name: str, module: Any, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        x = args[0]
+    def note(
+        name: str,
+        module: Any,
+        args: tuple[Any, ...],
+        named: Mapping[str, Any],
+        result: torch.Tensor,
+    ) -> None:
+        x = args[0] if args else named["input"]
         dtype = result.dtype  # under autocast not that of x
         if x.is_cuda and formats.can_be_tuned(dtype):
-            use = Use(name, module, tuple(x.shape), is_channels_last(x), dtype, tuple(result.shape))
+            use = Use(
+                name, module, tuple(x.shape), suggests_channels_last(x), dtype, tuple(result.shape)
+            )
             uses.setdefault(formats.problem_of(module, x, dtype), use)
 
     for name, module in model.named_modules():
         if isinstance(module, Fused):
-            handles.append(cast(nn.Module, module).register_forward_hook(partial(note, name)))
+            handles.append(
+                cast(nn.Module, module).register_forward_hook(partial(note, name), with_kwargs=True)
+            )
     try:
         yield
     finally:
@@ -80,7 +90,7 @@ def _watched(model: nn.Module, uses: dict[Problem, Use]) -> Iterator[None]:
 def kernels_of(use: Use) -> Iterator[tuple[Kernel, tuple[int, ...]]]:
     """The kernels that the module may launch, and the shapes of their inputs."""
     module = use.module
-    stays = use.last or is_channels_last(module.weight)
+    stays = use.last or suggests_channels_last(module.weight)
     bias = module.bias is not None
     for last in formats_of(use):
         layout = Layout(int(last) | 2 * int(stays))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch.autograd.graph import increment_version
+from torch.compiler import is_dynamo_compiling
 
 from tunekit.kernels.kernel import Kernel
 from tunekit.runtime.call import can_launch, run
@@ -37,8 +38,11 @@ def eager(
     result = kernel.reference(*inputs, **values).to(inputs[0].dtype)
     if out is not None:
         return out.copy_(result)
-    # The reference of a kernel that changes nothing may return its input, or a view of it.
-    return result.clone() if result._is_view() or any(result is x for x in inputs) else result
+    # The reference of a kernel that changes nothing may return its input, or a view of it; a graph
+    # cannot ask, and fuses the copy.
+    if is_dynamo_compiling() or result._is_view() or any(result is x for x in inputs):
+        return result.clone()
+    return result
 
 
 def _fused(

@@ -9,6 +9,7 @@ import torch
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
+from tunekit.errors import KernelError
 from tunekit.kernels.kernel import Kernel
 
 Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]
@@ -58,6 +59,9 @@ class _Fused(torch.autograd.Function):
         forward: Forward,
         *inputs: torch.Tensor,
     ) -> tuple[torch.Tensor, int]:
+        if not kernel.elementwise:
+            whole, sizes = among_images(kernel, inputs, in_dims[3:])
+            return differentiable(kernel, scalars, forward, whole).unflatten(0, sizes), 0
         batched = with_batch(inputs, in_dims[3:], info.batch_size)
         return differentiable(kernel, scalars, forward, batched), 0
 
@@ -76,6 +80,23 @@ def with_batch(
         x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(inputs, dims, strict=True)
     ]
+
+
+def among_images(
+    kernel: Kernel, inputs: Sequence[torch.Tensor], dims: Sequence[int | None]
+) -> tuple[tuple[torch.Tensor, ...], torch.Size]:
+    """The inputs of a channelwise kernel with the batch among x's images, and the two's sizes.
+
+    Raises:
+        KernelError: a parameter of the channels is mapped over.
+    """
+    x, *parameters = inputs
+    if dims[0] is None or any(dim is not None for dim in dims[1:]):
+        raise KernelError(
+            f"{kernel.name}: vmap over the bias is not supported; map over the input, or loop"
+        )
+    whole = x.movedim(dims[0], 0)
+    return (whole.flatten(0, 1), *parameters), whole.shape[:2]
 
 
 def reference_gradients(

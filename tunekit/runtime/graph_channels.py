@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from tunekit.errors import KernelError
 from tunekit.kernels.folded import folded
 from tunekit.kernels.kernel import Kernel, kernel_of
 from tunekit.runtime.call import can_launch
-from tunekit.runtime.channels import with_bias
+from tunekit.runtime.channels import like_result, with_bias
 from tunekit.runtime.compute import eager
-from tunekit.runtime.gradient import reference_gradients
+from tunekit.runtime.gradient import among_images, reference_gradients
 
 _SCHEMA = "(str kernel, Tensor x, Tensor? bias, float[] scalars) -> Tensor"
 
@@ -34,13 +33,13 @@ def _run(
     if can_launch(x):
         return with_bias(found, x, bias, values)
     inputs = (x,) if bias is None else (x, bias)
-    return eager(folded(found, bias=bias is not None), inputs, torch.empty_like(x), values)
+    return eager(folded(found, bias=bias is not None), inputs, like_result(x), values)
 
 
 def _fake(
     kernel: str, x: torch.Tensor, bias: torch.Tensor | None, scalars: Sequence[float]
 ) -> torch.Tensor:
-    return torch.empty_like(x)
+    return like_result(x)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -67,11 +66,11 @@ def _vmap(
     bias: torch.Tensor | None,
     scalars: Sequence[float],
 ) -> tuple[torch.Tensor, int]:
-    if in_dims[2] is not None:
-        raise KernelError("vmap over the bias of a fused convolution is not supported")
-    whole = x.movedim(in_dims[1], 0)
-    result: torch.Tensor = _operator(kernel, whole.flatten(0, 1), bias, scalars)
-    return result.unflatten(0, whole.shape[:2]), 0
+    made = folded(kernel_of(kernel), bias=bias is not None)
+    inputs, dims = ((x,), in_dims[1:2]) if bias is None else ((x, bias), in_dims[1:3])
+    (whole, *_), sizes = among_images(made, inputs, dims)
+    result: torch.Tensor = _operator(kernel, whole, bias, scalars)
+    return result.unflatten(0, sizes), 0
 
 
 def _values(kernel: Kernel, scalars: Sequence[float]) -> dict[str, float]:

@@ -148,8 +148,11 @@ def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice
 
 def nearest_row(problem: Problem) -> CacheRow | None:
     """The row measured for a problem that is no launch of one kernel, else for the nearest size."""
-    rows = _known.group(problem).measured
-    size = max(size_of(problem), 1)
+    group = _known.group(problem)
+    exact = group.exact.get(problem.dims)
+    if exact is not None and exact.source is Source.MEASURED:
+        return exact
+    rows, size = group.measured, max(size_of(problem), 1)
     near = min(rows, key=lambda each: abs(math.log(max(each.size, 1) / size)), default=None)
     return None if near is None else near.row
 

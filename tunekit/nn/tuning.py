@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def _tune_format(
     errors = {last: fused_error(module, x, last) for last in candidates}
     right = [last for last in candidates if errors[last] <= 1.0]
     runs = [StreamTimer(partial(module.in_format, x, last, stays)) for last in right]
-    samples, disturbance = interleaved(runs, _ROUNDS, Watch(device.index or 0))
+    samples, disturbance = interleaved(runs, _ROUNDS, Watch(device.index or 0), shuffle=Random(0))
     series = dict(zip(right, samples, strict=True))
     rows = {
         last: _evaluation(
