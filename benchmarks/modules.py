@@ -8,7 +8,7 @@ input. All contenders of a table are sampled in turn in one process, each round 
 copy of the result's size; the convolution alone, without bias, in either memory format, changed to
 that by PyTorch where the input is in the other; the same with the input given in it; eager PyTorch;
 torch.compile in each of its modes; and tunekit's module. Everybody returns what eager returns, in
-the same memory format. Last, what a call costs the host.
+the same memory format. With `--host`, also what a call costs the host.
 """
 
 from __future__ import annotations
@@ -375,9 +375,10 @@ def heading(gpu: PresentGpu, quick: bool) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune, time, print; exit status 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--modules", nargs="+", choices=SPECS, default=list(SPECS))
+    parser.add_argument("--modules", nargs="*", choices=SPECS, default=list(SPECS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--modes", nargs="*", choices=MODES, default=MODES)
+    parser.add_argument("--host", action="store_true", help="also what a call costs the host")
     parser.add_argument("--quick", action="store_true", help="small shapes: the script, not goals")
     parser.add_argument("-o", "--output", type=Path, help="also write the report here")
     arguments = parser.parse_args(argv)
@@ -394,9 +395,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"{time.monotonic() - began:.0f} s: {case.title}", file=sys.stderr)
                 torch._dynamo.reset()
                 _free()
-        host = host_table()
+        host = host_table() if arguments.host else []
     judged = [line for case in found for line in verdicts(case)]
-    lines = [*heading(gpu, arguments.quick), *summary(found), "", "```", *judged, "```", ""]
+    lines = heading(gpu, arguments.quick)
+    if found:
+        lines += [*summary(found), "", "```", *judged, "```", ""]
     lines += [line for case in found for line in table(case)] + host
     print("\n".join(lines))
     if arguments.output:

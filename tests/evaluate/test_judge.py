@@ -95,3 +95,42 @@ def test_same_bits(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
         other = one.clone()
         other[place] = value
         assert not same_bits(one, other)
+
+
+LAST = {
+    4: torch.empty(3, 4, 5, 6).to(memory_format=torch.channels_last),
+    5: torch.empty(2, 3, 4, 5, 2).to(memory_format=torch.channels_last_3d),
+}
+
+
+@pytest.mark.parametrize("dims", LAST)
+@pytest.mark.parametrize("keep", [True, False])
+def test_one_wrong_element_of_a_channels_last_output_is_found(keep: bool, dims: int) -> None:
+    expected = torch.randn_like(LAST[dims])
+    one, output = Judge(expected, "float32", keep=keep), torch.empty_like(expected)
+    one.rehearse()
+    assert one.error_of(_writes(expected), [], output) == 0
+    for place in range(0, expected.numel(), 7):
+        off = expected.contiguous()
+        off.view(-1)[place] += 1.0
+        assert one.error_of(_writes(off), [], output) > 1
+    assert one.error_of(_writes(expected.contiguous()), [], output) == 0
+
+
+@pytest.mark.parametrize("dims", LAST)
+def test_an_output_in_another_format_than_the_reference(dims: int) -> None:
+    expected = torch.randn(LAST[dims].shape)
+    one, output = Judge(expected, "float32", keep=False), torch.empty_like(LAST[dims])
+    assert one.error_of(_writes(expected), [], output) == 0
+    swapped = expected.flip(1)
+    assert one.error_of(_writes(swapped), [], output) > 1
+
+
+def test_same_bits_of_channels_last_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "_PART", 16)
+    one = torch.randn_like(LAST[4])
+    assert same_bits(one, one.clone())
+    for place in range(0, one.numel(), 11):
+        other = one.clone()
+        other.permute(0, 2, 3, 1).view(-1)[place] += 1.0
+        assert not same_bits(one, other)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,9 +18,11 @@ from tunekit.evaluate.verify import (
     expected_output,
     largest_error,
     random_input,
+    random_inputs,
 )
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import TensorMeta
+from tunekit.kernels.registry import find_kernel
 
 INF, NAN = math.inf, math.nan
 DTYPES = ("float32", "float16", "bfloat16")
@@ -123,6 +125,33 @@ class TestLargestError:
         x = torch.randn(3, 4, 5)
         assert largest_error(x, x.clone(), "float32") == 0.0
 
+    @pytest.mark.parametrize("alike", [True, False], ids=["both channels last", "one contiguous"])
+    @pytest.mark.parametrize("chunk", [2**25, 7])
+    def test_a_wrong_element_is_found_wherever_it_is(
+        self, chunk: int, alike: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(verify, "_CHUNK", chunk)
+        want = torch.randn(2, 3, 4, 5)
+        got = want.to(memory_format=torch.channels_last)
+        expected = got.clone() if alike else want
+        assert largest_error(got, expected, "float32") == 0.0
+        for place in range(want.numel()):
+            got = expected.to(memory_format=torch.channels_last, copy=True)
+            got.permute(0, 2, 3, 1).view(-1)[place].add_(1.0)
+            assert largest_error(got, expected, "float32") > 1.0
+
+    @pytest.mark.parametrize("view", [lambda x: x[:, :5], lambda x: x[::2], lambda x: x.t()[2:]])
+    def test_elements_beyond_a_gap_are_compared_and_what_is_in_it_is_not(
+        self, view: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        want = view(torch.randn(6, 12))
+        memory = torch.full((6, 12), NAN)
+        got = view(memory)
+        got.copy_(want)
+        assert largest_error(got, want, "float32") == 0.0
+        got[-1, -1] += 1.0
+        assert largest_error(got, want, "float32") > 1.0
+
 
 class TestErrorOf:
     def test_what_is_not_written_is_wrong_even_where_the_buffer_held_the_right_value(self) -> None:
@@ -185,6 +214,31 @@ class TestInputs:
         assert x.shape == (2, 2**15)
         assert len(x.view(torch.int16).unique()) == 2**16
 
+    def test_every_value_is_there_in_any_layout(self) -> None:
+        meta = TensorMeta((2, 16, 32, 64), (2**15, 1, 1024, 16), "float16")
+        (x,) = check_inputs([meta], 0, "cpu")
+        assert (tuple(x.shape), x.stride()) == (meta.shape, meta.strides)
+        assert len(x.contiguous().view(torch.int16).unique()) == 2**16
+
+    def test_inputs_have_each_their_own_shape_strides_and_values(self) -> None:
+        metas = [
+            TensorMeta((2, 8, 3, 5), (120, 1, 40, 8), "bfloat16"),
+            TensorMeta((8,), (1,), "bfloat16"),
+            TensorMeta((8,), (1,), "bfloat16"),
+        ]
+        inputs = random_inputs(metas, 3, "cpu")
+        assert [(tuple(x.shape), x.stride()) for x in inputs] == [
+            (meta.shape, meta.strides) for meta in metas
+        ]
+        assert not torch.equal(inputs[1], inputs[2])
+
+    def test_large_values_do_not_meet_their_own(self) -> None:
+        """Of a scale and a bias of one channel: what cancels there is the rounding of a product."""
+        one, other = random_inputs([TensorMeta.contiguous((40,), "float32")] * 2, 0, "cpu")
+        assert all((x.abs() >= 20).sum() >= 8 for x in (one, other))
+        met = (one.abs() >= 20) & (one.abs() == other.abs()) & one.isfinite()
+        assert not met.any()
+
     @pytest.mark.parametrize(
         ("count", "shape", "dtype"),
         [(1, (2**16,), "float32"), (1, (2**16 - 1,), "bfloat16"), (2, (2**16,), "bfloat16")],
@@ -227,6 +281,49 @@ class TestExpectedOutput:
         torch.testing.assert_close(expected, x + 2 * y)
         assert {dtype for dtype, _ in seen} == {torch.float64}
         assert [count for _, count in seen] == ([7, 7, 6] if elementwise else [20])
+
+
+LAST = TensorMeta((5, 3, 2, 4), (24, 1, 12, 3), "float32")
+
+
+class TestExpectedOutputOfAnyLayout:
+    @pytest.mark.parametrize("chunk", [1, 24, 25, 60, 2**25])
+    @pytest.mark.parametrize("name", ["mish_mish+bias", "mish_mish+bias/to_channels_last"])
+    def test_some_images_at_a_time_are_the_same_as_all(
+        self, name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kernel = find_kernel(name)
+        inputs = random_inputs(kernel.input_metas(LAST.shape, "float16"), 0, "cpu")
+        whole = kernel.reference(*(x.double() for x in inputs)).float()
+        monkeypatch.setattr(verify, "_CHUNK", chunk)
+        found = expected_output(kernel, inputs, {}, LAST)
+        assert (found.dtype, found.stride()) == (torch.float32, LAST.strides)
+        torch.testing.assert_close(found, whole, rtol=0, atol=0, equal_nan=True, check_stride=False)
+        without = expected_output(kernel, inputs, {})
+        torch.testing.assert_close(without, whole, rtol=0, atol=0, equal_nan=True)
+
+    def test_no_more_images_at_a_time_than_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(verify, "_CHUNK", 50)
+        seen = []
+
+        def reference(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            seen.append((len(x), x.dtype, bias.dtype))
+            return x + bias.view(-1, 1, 1)
+
+        kernel = replace(find_kernel("identity+bias"), reference=reference)
+        inputs = random_inputs(kernel.input_metas(LAST.shape, "float32"), 0, "cpu")
+        expected_output(kernel, inputs, {}, LAST)
+        assert seen == [(n, torch.float64, torch.float64) for n in (2, 2, 1)]
+
+    def test_an_output_of_another_shape_than_the_inputs(self) -> None:
+        """Of a kernel that is neither element-wise nor batched the reference is asked once."""
+        kernel = replace(
+            KERNELS["identity"], reference=lambda x: x.t(), elementwise=False, batched=False
+        )
+        x = torch.randn(2, 7)
+        found = expected_output(kernel, [x], {}, TensorMeta((7, 2), (2, 1), "float32"))
+        assert torch.equal(found, x.t())
+        assert found.is_contiguous()
 
 
 def test_the_reason_gives_the_figure_and_the_place() -> None:

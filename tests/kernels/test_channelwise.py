@@ -340,7 +340,8 @@ class TestBinary:
         compiled = _compile(kernel, (64, 128, 254, 254), "float16", compiling_for)
         binary = compiled.binary
         assert _exchanges(compiled) == int(layout.transposes)
-        assert (binary.load_bytes, binary.spill_bytes) == (16, 0)
+        assert binary.spill_bytes == 0
+        assert binary.load_bytes == (8 if layout is Layout.TO_CHANNELS_LAST else 16)
         assert binary.store_bytes == (8 if layout is Layout.TO_CONTIGUOUS else 16)
 
     @pytest.mark.parametrize("layout", Layout)
@@ -526,7 +527,7 @@ def test_every_element_is_right_in_the_interpreter(
         )
 
 
-@pytest.mark.parametrize("op", ["mish_mish", "add_min_gelu_mul"])
+@pytest.mark.parametrize("op", ["mish_mish"])
 @pytest.mark.parametrize("suffix", ["+bias", "+bias/channels_last", "/to_contiguous"])
 def test_library_ops_are_right_in_the_interpreter(
     suffix: str, op: str, interpret: Callable[..., list[torch.Tensor]]

@@ -19,6 +19,8 @@ SPECIAL_VALUES = (
     100.0, -100.0, 3e4, -3e4, 6e-5, -6e-5, 1e-6, -1e-6,
 )  # fmt: skip
 """±0, ±inf, nan, where exp overflows, large, and the edge of float16's subnormals."""
+_TURN = 7
+"""Places that special values are turned on from one input to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,15 @@ TOLERANCES = {
 few fused steps lose; a wrong formula is off by thousands."""
 
 
-def random_input(shape: Sequence[int], dtype: str, seed: int, device: str) -> torch.Tensor:
-    """Normal values of deviation 2, with the special values strewn in."""
+def random_input(
+    shape: Sequence[int], dtype: str, seed: int, device: str, turn: int = 0
+) -> torch.Tensor:
+    """Normal values of deviation 2, with the special values strewn in, that many turned on."""
     generator = torch.Generator(device=device).manual_seed(seed)
     values = torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device)
     flat = values.view(-1)
     flat.normal_(0.0, 2.0, generator=generator)
-    special = torch.tensor(SPECIAL_VALUES, dtype=values.dtype, device=device)
+    special = torch.tensor(SPECIAL_VALUES, dtype=values.dtype, device=device).roll(turn)
     count = min(len(special), len(flat) // 2)  # most of a small input stays random
     places = torch.linspace(0, len(flat) - 1, count, device=device, dtype=torch.float64).long()
     flat[places] = special[:count]
@@ -67,9 +71,12 @@ def check_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[to
 
 
 def random_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[torch.Tensor]:
-    """Inputs with that metadata, each from a seed of its own."""
+    """Inputs with that metadata, each from a seed of its own.
+
+    Special values do not meet their own: 88x + 88 near x = -1 is the rounding of a product.
+    """
     return [
-        laid_out(random_input((meta.numel,), meta.dtype, seed + index, device), meta)
+        laid_out(random_input((meta.numel,), meta.dtype, seed + index, device, _TURN * index), meta)
         for index, meta in enumerate(metas)
     ]
 

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack
+from torch.compiler import is_dynamo_compiling
 
 from tunekit.errors import KernelError
 from tunekit.kernels.kernel import Kernel
-from tunekit.nn import formats
+from tunekit.nn import formats, quick
 from tunekit.runtime.call import can_launch
 from tunekit.runtime.channels import suggests_channels_last, to_format, with_bias
 from tunekit.runtime.compute import eager
@@ -50,16 +51,31 @@ class Fused:
             output_size: of a transposed convolution, as PyTorch's own takes it.
         """
         x = input  # PyTorch's name, by which it may be given
+        if output_size is None and not is_dynamo_compiling():
+            op = quick.known(self, x)
+            if op is not None:
+                y = self._bare(x, None)
+                inputs = (y,) if self.bias is None else (y, self.bias)
+                result = op.several(inputs, tuple(self.scalars.values()), y)
+                return self._followed(y) if result is None else result
         if not (can_launch(x) and x.dtype in _DTYPES and x.dim() == self.weight.dim()):
             return self.unfused(x, output_size)
-        if is_seen((x, self.weight)):
-            return call_with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
-        if peek_interpreter_stack() is not None:  # a transform of torch.func
-            return with_bias(self.kernel, self._bare(x, output_size), self.bias, self.scalars)
+        if is_seen((x, self.weight)) or peek_interpreter_stack() is not None:
+            return self._followed(self._bare(x, output_size))
         x = _as_autocast(x)
         last = formats.stays_last(self, x)
         chosen = formats.choose(self, x)
-        return self.in_format(x, chosen, last, output_size)
+        result = self.in_format(x, chosen, last, output_size)
+        if x is input and chosen is last and output_size is None:
+            quick.learn(self, x, result)
+        return result
+
+    def _followed(self, y: torch.Tensor) -> torch.Tensor:
+        """The op after the convolution, whoever has to see it; stored as that is."""
+        if is_seen((y,)):
+            return call_with_bias(self.kernel, y, self.bias, self.scalars)
+        inplace = peek_interpreter_stack() is None  # else a transform of torch.func follows it
+        return with_bias(self.kernel, y, self.bias, self.scalars, inplace=inplace)
 
     def in_format(
         self,

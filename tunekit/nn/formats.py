@@ -6,6 +6,7 @@ is `CHANNELS_LAST`, 0 or 1, measured on the whole module (`tunekit.nn.tune`).
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,8 @@ from tunekit.core.config import Config
 from tunekit.core.problem import ITEMSIZES, Problem
 from tunekit.gpu import device_at
 from tunekit.kernels.folded import folded
+from tunekit.kernels.kernel import Kernel
+from tunekit.kernels.layouts import Layout
 from tunekit.runtime.call import on_reload
 from tunekit.runtime.channels import suggests_channels_last
 from tunekit.runtime.lookup import nearest_row
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 AXIS = "CHANNELS_LAST"
 CONTIGUOUS, LAST = Config({AXIS: 0}), Config({AXIS: 1})
 
+_MOST_KINDS = 4096
 _chosen: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
 on_reload.append(_chosen.clear)
 
@@ -42,6 +46,8 @@ def choose(module: Fused, x: torch.Tensor) -> bool:
     key = (x.shape, last, x.dtype, x.get_device(), _uses_tf32(x.dtype))
     found = kinds.get(key)
     if found is None:
+        if len(kinds) >= _MOST_KINDS:
+            kinds.clear()
         found = kinds[key] = _look_up(module, x, last)
     return found
 
@@ -81,12 +87,20 @@ def problem_of(module: Fused, x: torch.Tensor, dtype: torch.dtype | None = None)
     kind = type(module).__name__.removeprefix("Fused")
     return Problem.of(
         f"{kind}+{module.kernel.name}",
-        folded(module.kernel).source_hash,
+        _source_hash(module.kernel),
         sizes,
         _name(dtype),
         ", ".join(parts),
         device_at(x.get_device()).slug,
     )
+
+
+def _source_hash(kernel: Kernel) -> str:
+    """Of the op and of both templates that may follow the convolution."""
+    hashes = (
+        folded(kernel, layout).source_hash for layout in (Layout.CONTIGUOUS, Layout.CHANNELS_LAST)
+    )
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
 
 
 def _look_up(module: Fused, x: torch.Tensor, last: bool) -> bool:

@@ -24,6 +24,11 @@ def is_channels_last(x: torch.Tensor) -> bool:
     return form is not None and x.is_contiguous(memory_format=form) and suggests_channels_last(x)
 
 
+def is_in_both(x: torch.Tensor) -> bool:
+    """Whether it is stored in both formats at once: it has one channel, or one position."""
+    return x.is_contiguous() and x.is_contiguous(memory_format=_last_of(x))
+
+
 def suggests_channels_last(x: torch.Tensor) -> bool:
     """PyTorch's own rule, by which operators choose the format of their result.
 
@@ -108,8 +113,7 @@ def _computed(
     is_last = is_channels_last(x)
     wanted = is_last if channels_last is None else channels_last
     x = x if is_last else x.contiguous()
-    # With one channel, or one position, it is stored in both formats, and nothing is transposed.
-    is_both = x.is_contiguous() and x.is_contiguous(memory_format=_last_of(x))
+    is_both = is_in_both(x)  # then nothing is transposed
     layout = Layout.CONTIGUOUS if is_both else Layout(is_last | 2 * wanted)
     alike = not parameters and not layout.transposes
     made = kernel if alike else folded(kernel, layout, bias=bool(parameters))
