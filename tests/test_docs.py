@@ -163,6 +163,28 @@ def test_the_host_times_are_those_of_the_benchmark() -> None:
         assert f"{measured[call]} µs" in readme
 
 
+def test_the_module_times_are_those_of_the_benchmark() -> None:
+    def times(page: Path, module: str) -> dict[tuple[str, str], list[str]]:
+        rows = [row for row in _rows(page, module) if len(row) in (7, 12)]
+        if len(rows[0]) == 12:
+            rows = [row[:2] + row[3:8] for row in rows if row[2] == "contiguous"]
+        return {(row[0], row[1]): row[2:] for row in rows}
+
+    results = ROOT / "benchmarks" / "results"
+    measured = times(results / "modules-h100.md", "module")
+    assert times(ROOT / "docs" / "modules.md", "module") == measured != {}
+    readme = README.read_text(encoding="utf-8")
+    _, _, eager, compiled, tunekit = measured["mish_mish", "fp16"]
+    assert (
+        f"takes {tunekit} ms where `torch.compile` takes {compiled} and eager\nPyTorch {eager}"
+        in readme
+    )
+    host = {row[0]: row[1] for row in _rows(results / "modules-host-h100.md", "call")}
+    page = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
+    for call, median in host.items():
+        assert f"{float(median):.0f} µs" in page, call
+
+
 def test_the_times_in_the_readme_are_those_of_the_benchmark() -> None:
     results = ROOT / "benchmarks" / "results" / "kernels-h100.md"
     times: dict[tuple[str, str, str], str] = {}
