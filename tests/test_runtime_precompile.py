@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 import tunekit
-from tunekit.core.config import Config
+from tunekit.core.config import FORMAT_AXIS, Config
 from tunekit.core.device import DEVICES, Device
 from tunekit.errors import UsageError
 from tunekit.kernels.library import KERNELS
+from tunekit.kernels.registry import find_kernel
 from tunekit.paths import shipped_database
 from tunekit.runtime import binaries
 from tunekit.runtime.precompile import precompile_rows
@@ -131,3 +132,20 @@ def test_devices_differ(rows: list[CacheRow], compiling: Device) -> None:
     kernel = KERNELS["mish_mish"]
     launch = kernel.launch_for(rows[0].shape, "float32", DEVICES["h100"])
     assert binaries.load(kernel, launch, rows[0].config, DEVICES["h100"]) is None
+
+
+def test_derived_kernels_are_found_and_formats_of_modules_passed_over(
+    rows: list[CacheRow], compiling: Device
+) -> None:
+    kernel = find_kernel("mish_mish+bias/channels_last")
+    shape = (2, 16, 3, 5)
+    problem = kernel.problem_of(kernel.launch_for(shape, "float32", compiling), compiling)
+    config = Config(BLOCK_C=16, BLOCK_P=64, num_warps=4)
+    derived = replace(rows[0], problem=problem, config=config, shape=shape)
+    module = replace(
+        rows[0],
+        problem=replace(problem, kernel="Conv2d+mish_mish"),
+        config=Config({FORMAT_AXIS: 1}),
+    )
+    made = precompile_rows([derived, module], compiling, None)
+    assert (made.problems, made.binaries, made.stale, made.failures) == (1, 1, 0, ())

@@ -412,9 +412,12 @@ def export(
     if check and output is None:
         raise UsageError("--check needs -o FILE: the file to compare")
     if count is None:
-        text = exporting.render(arguments.cached_rows(kernel, device, database), form)
+        rows = arguments.cached_rows(kernel, device, database)
+        text = exporting.render([row for row in rows if not row.config.is_memory_format], form)
     else:
-        found = render.portfolios(arguments.known_evaluations(kernel, device, database), count)
+        known = arguments.known_evaluations(kernel, device, database)
+        launched = [row for row in known if not row.config.is_memory_format]
+        found = render.portfolios(launched, count)
         text = render.render(found, count, form)
         if output is not None and not check:
             for each in found:

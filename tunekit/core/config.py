@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import triton
 
 LAUNCH_OPTIONS = ("num_warps", "num_stages")
+FORMAT_AXIS = "CHANNELS_LAST"
+"""The only axis of a whole module: whether its convolution runs channels-last, 0 or 1."""
 
 
 class Config(Mapping[str, int]):
@@ -25,6 +27,11 @@ class Config(Mapping[str, int]):
 
     def __getitem__(self, axis: str) -> int:
         return self._values[axis]
+
+    @property
+    def is_memory_format(self) -> bool:
+        """Whether it is of a whole module, and nothing that could be compiled or launched."""
+        return self.keys() == {FORMAT_AXIS}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from tunekit.core.config import Config
+from tunekit.core.config import FORMAT_AXIS, Config
 from tunekit.core.problem import ITEMSIZES, Problem
 from tunekit.gpu import device_at
 from tunekit.kernels.folded import folded
@@ -25,8 +25,7 @@ from tunekit.runtime.lookup import nearest_row
 if TYPE_CHECKING:
     from tunekit.nn.conv import Fused
 
-AXIS = "CHANNELS_LAST"
-CONTIGUOUS, LAST = Config({AXIS: 0}), Config({AXIS: 1})
+CONTIGUOUS, LAST = Config({FORMAT_AXIS: 0}), Config({FORMAT_AXIS: 1})
 
 _MOST_KINDS = 4096
 _chosen: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
@@ -107,7 +106,7 @@ def _look_up(module: Fused, x: torch.Tensor, last: bool) -> bool:
     if not x.is_cuda or not can_be_last(x) or not can_be_tuned(x.dtype):
         return last
     row = nearest_row(problem_of(module, x))
-    return last if row is None else bool(row.config.get(AXIS, last))
+    return last if row is None else bool(row.config.get(FORMAT_AXIS, last))
 
 
 def _uses_tf32(dtype: torch.dtype) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunekit.core.config import Config
+from tunekit.core.config import FORMAT_AXIS, Config
 from tunekit.core.evaluation import (
     Decision,
     Evaluation,
@@ -195,7 +195,7 @@ def _tune_format(
     return TunedModule(
         name=use.name,
         problem=problem,
-        channels_last=bool(winner.config[formats.AXIS]),
+        channels_last=bool(winner.config[FORMAT_AXIS]),
         stays_last=stays,
         times_us={last: rows[last].time_us or 0.0 for last in right},
         reason=verdict.reason,
@@ -231,7 +231,7 @@ def _evaluation(
     return Evaluation(
         problem=problem,
         shape=use.shape,
-        config=Config({formats.AXIS: int(last)}),
+        config=Config({FORMAT_AXIS: int(last)}),
         status=Status.OK if samples_us else Status.WRONG,
         source=Source.MEASURED,
         provenance=provenance,

@@ -12,7 +12,7 @@ from triton.compiler import CompiledKernel
 
 from tunekit.core.device import Device, device_named
 from tunekit.core.evaluation import Status
-from tunekit.errors import UsageError
+from tunekit.errors import UnknownKernelError, UsageError
 from tunekit.evaluate.compile import compile_for, compile_launch
 from tunekit.evaluate.compilers import Compilers, binary_key
 from tunekit.evaluate.job import Job
@@ -109,7 +109,8 @@ def precompile_rows(rows: Iterable[CacheRow], device: Device, reference: str | N
         TunekitError: `reference` names no kernel.
     """
     began = time.monotonic()
-    jobs, stale = _jobs(list(rows), device, reference)
+    rows = [row for row in rows if not row.config.is_memory_format]
+    jobs, stale = _jobs(rows, device, reference)
     compilers = Compilers(device, processes=len(os.sched_getaffinity(0)))
     made, failures = set(), []
     try:
@@ -156,6 +157,9 @@ def _jobs(rows: Sequence[CacheRow], device: Device, reference: str | None) -> tu
 
 
 def _kernel_of(row: CacheRow, reference: str | None) -> Kernel | None:
-    from tunekit.kernels.library import KERNELS
-
-    return find_kernel(reference) if reference else KERNELS.get(row.problem.kernel)
+    if reference:
+        return find_kernel(reference)
+    try:
+        return find_kernel(row.problem.kernel)  # of the library, or derived from one of it
+    except UnknownKernelError:
+        return None

@@ -68,7 +68,7 @@ def pending(stores: Sequence[Store], host: Host, kernel: str | None = None) -> l
     return [
         Pending(row, _candidates(row, store.decisions(row.problem), store.evaluations(row.problem)))
         for row, store in best.values()
-        if _needs_measuring(row, host)
+        if _needs_measuring(row, host) and not row.config.is_memory_format
     ]
 
 
