@@ -110,11 +110,17 @@ def tune(
         UsageError: the model is not on a GPU, or calls no fused convolution.
         TunekitError: see `tunekit tune`.
     """
+    if EAGER:
+        raise UsageError("TUNEKIT_EAGER is set: no kernel runs in this process, so none is tuned")
+    if not any(isinstance(module, Fused) for module in model.modules()):
+        raise UsageError("the model has no fused convolution: make them by tunekit.nn.fuse(model)")
     uses = uses_of(model, inputs, more)
-    device = next((each.module.weight.device for each in uses), torch.device("cpu"))
-    if device.type != "cuda" or EAGER:
-        why = "TUNEKIT_EAGER is set" if EAGER else "it has to be on a GPU"
-        raise UsageError(f"the model calls no fused convolution that can be tuned: {why}")
+    if not uses:
+        raise UsageError(
+            "the model calls no fused convolution on a GPU with float32, float16 or bfloat16: move "
+            "it and its inputs there, as by model.cuda()"
+        )
+    device = uses[0].module.weight.device
     found: list[TunedModule] = []
     path = Path(database) if database is not None else user_database()
     with Host.on_gpu(device.index or 0) as host, Store.open(path) as store:
@@ -144,12 +150,17 @@ def _tune_kernels(
             name: use.module.scalars.get(name, value) for name, value in kernel.scalars.items()
         }
         problem = kernel.problem_of(kernel.launch_for(shape, dtype, host.device), host.device)
-        if any(row.problem == problem for row in store.cache(kernel.name, host.device.slug)):
+        if _is_measured(problem, store):
             continue
         say(f"{use.name}: tuning {kernel.name} at {','.join(map(str, shape))} {dtype}")
         task = Task(kernel, reference_of(kernel), shape, dtype, scalars, trials=trials)
         results.append(tune_kernel(task, host, store, Progress(), knowledge=knowledge))
     return tuple(results)
+
+
+def _is_measured(problem: Problem, store: Store) -> bool:
+    rows = store.cache(problem.kernel, problem.device)
+    return any(row.problem == problem and row.source is Source.MEASURED for row in rows)
 
 
 @torch.no_grad()
