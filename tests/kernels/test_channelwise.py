@@ -16,8 +16,9 @@ from tunekit.core.space import context
 from tunekit.errors import KernelError
 from tunekit.evaluate.compile import Compiled, compile_launch
 from tunekit.kernels import epilogues
+from tunekit.kernels.by_channel import channelwise
 from tunekit.kernels.folded import folded
-from tunekit.kernels.kernel import Kernel, channelwise
+from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.layouts import Layout, channelwise_metas, floor_of, format_strides
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import TensorMeta, alignment_class
@@ -413,7 +414,7 @@ MINE = """
     import triton.language as tl
 
     from tunekit.kernels.layouts import Layout
-    from tunekit.kernels.kernel import channelwise
+    from tunekit.kernels.by_channel import channelwise
 
     @triton.jit
     def bent(x, slope):

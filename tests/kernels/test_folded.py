@@ -11,8 +11,9 @@ import torch
 
 from tunekit.errors import KernelError, UnknownKernelError
 from tunekit.kernels import folded as module
+from tunekit.kernels.by_channel import channelwise
 from tunekit.kernels.folded import SUFFIXES, folded, origin_of, suffix_of
-from tunekit.kernels.kernel import Kernel, channelwise, kernel_of, pointwise
+from tunekit.kernels.kernel import Kernel, kernel_of, pointwise
 from tunekit.kernels.layouts import Layout
 from tunekit.kernels.library import KERNELS, mish_add_hardtanh_scale, mish_mish
 from tunekit.kernels.registry import find_kernel

@@ -9,7 +9,8 @@ from tunekit.core.device import DEVICES
 from tunekit.errors import KernelError
 from tunekit.evaluate.compile import stand_in
 from tunekit.kernels import epilogues
-from tunekit.kernels.kernel import Kernel, channelwise
+from tunekit.kernels.by_channel import channelwise
+from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.layouts import (
     Layout,
     floor_of,

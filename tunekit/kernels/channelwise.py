@@ -115,7 +115,7 @@ def channelwise_kernel(
         own = own + (each[None, :] if LAYOUT & 1 else each[:, None],)  # type: ignore[assignment]
     mask = is_row[:, None] & is_column[None, :]
     offsets = rows[:, None] + columns[None, :]
-    if LAYOUT == 1:  # faster so on an H100; the other layouts do not care
+    if LAYOUT == 1:  # faster so on an H100
         value = tl.load(input + offsets, mask=mask, eviction_policy="evict_last").to(tl.float32)
     else:
         value = tl.load(input + offsets, mask=mask).to(tl.float32)

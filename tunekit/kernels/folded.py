@@ -8,7 +8,8 @@ changes how x is stored.
 from __future__ import annotations
 
 from tunekit.errors import KernelError
-from tunekit.kernels.kernel import Kernel, channelwise
+from tunekit.kernels.by_channel import channelwise
+from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.layouts import Layout
 from tunekit.kernels.pointwise import pointwise_kernel
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.errors import KernelError, UnknownKernelError
-from tunekit.kernels.folded import SUFFIXES, folded
 from tunekit.kernels.kernel import Kernel
 
 
@@ -25,10 +24,17 @@ def find_kernel(reference: str) -> Kernel:
         KernelError: the module cannot be imported.
     """
     place = reference.rpartition(":")[2]
-    for suffix, (layout, bias) in SUFFIXES.items():
-        if place.endswith(suffix) and place != suffix and not reference.endswith("+bias" + suffix):
-            origin = find_kernel(reference.removesuffix(suffix))
-            return folded(origin, layout, bias=bias)
+    if "+" in place or "/" in place:
+        from tunekit.kernels.folded import SUFFIXES, folded  # most programs have none
+
+        for suffix, (layout, bias) in SUFFIXES.items():
+            if (
+                place.endswith(suffix)
+                and place != suffix
+                and not reference.endswith("+bias" + suffix)
+            ):
+                origin = find_kernel(reference.removesuffix(suffix))
+                return folded(origin, layout, bias=bias)
     if ":" not in reference:
         return _library_kernel(reference)
     location, _, name = reference.rpartition(":")

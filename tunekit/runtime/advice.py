@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tunekit.core.device import Device
-from tunekit.kernels.folded import origin_of
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import Launch
@@ -64,8 +63,11 @@ def command(kernel: Kernel, shape: Sequence[int], dtype: str) -> str:
 
 def reference_of(kernel: Kernel) -> str:
     """How the command line names a kernel; its own name where no module holds it."""
-    if (origin := origin_of(kernel)) is not None:
-        return reference_of(origin[0]) + origin[1]
+    if kernel.batched:
+        from tunekit.kernels.folded import origin_of  # most programs have none
+
+        if (origin := origin_of(kernel)) is not None:
+            return reference_of(origin[0]) + origin[1]
     if KERNELS.get(kernel.name) is kernel:
         return kernel.name
     # A script that imports the kernel holds it too: the module it comes from is the better name.

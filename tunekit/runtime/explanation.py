@@ -80,7 +80,7 @@ def explain(
         notes.append(
             f"calls read {database} only where TUNEKIT_DB names it; here they read {usual}"
         )
-    todo, command = _advice(kernel, launch, device, order[0], served)
+    remedy, command = _advice(kernel, launch, device, order[0], served)
     if command and database is not None:
         command += f" --db {shlex.quote(str(database))}"
     return Explanation(
@@ -89,7 +89,7 @@ def explain(
         databases,
         tuple(candidates),
         tuple(notes),
-        todo,
+        remedy,
         command,
     )
 
