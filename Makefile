@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
-.PHONY: tune test lint clean
+.PHONY: tune test soak lint clean
 .DELETE_ON_ERROR:
 
 tune: $(VENV)/.installed
@@ -12,6 +12,11 @@ tune: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto $(ARGS)
+
+# What takes minutes: kills, floods, fuzzing. What it counted is printed, and left in soak.json.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m soak -p no:xdist --tally soak.json $(ARGS)
+	$(BIN)/python benchmarks/reliability.py soak.json
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+import platform
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,56 @@ def estimate_host() -> Callable[..., Host]:
         return Host(DEVICES["h100"], EstimatingTable(table), Source.ESTIMATED, "estimate-1", "")
 
     return make
+
+
+Tally = Callable[[str, str, int], None]
+_counts = pytest.StashKey[dict[tuple[str, str], int]]()
+
+
+@pytest.fixture
+def tally(pytestconfig: pytest.Config) -> Tally:
+    """Counts what a long test did, for the table that benchmarks/reliability.py prints.
+
+    Called with a section, what was counted, and how many; the same again adds up.
+    """
+    counts = pytestconfig.stash[_counts]
+
+    def add(section: str, what: str, count: int) -> None:
+        counts[section, what] = counts.get((section, what), 0) + count
+
+    return add
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tally", metavar="FILE", help="write there, as JSON, what tests counted")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_counts] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    path = session.config.getoption("--tally")
+    if path is None:
+        return
+    counts = session.config.stash[_counts]
+    report = {
+        "passed": exitstatus == 0,
+        "gpu": _gpu_name(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "triton": version("triton"),
+        "counts": [[section, what, count] for (section, what), count in counts.items()],
+    }
+    Path(path).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _gpu_name() -> str:
+    if not _has_gpu():
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 NO_GPU = "tests marked `gpu` were asked for, but torch finds no CUDA GPU"

@@ -77,7 +77,8 @@ def run(
     monkeypatch.setattr(arguments, "shipped_database", lambda: absent)
     monkeypatch.setattr(known, "shipped_database", lambda: absent)
     monkeypatch.setattr(explanation, "shipped_database", lambda: absent)
-    monkeypatch.setattr(cli, "shipped_landscapes", lambda: tmp_path / "no-landscapes")
+    for module in (cli.tune, cli.replay):
+        monkeypatch.setattr(module, "shipped_landscapes", lambda: tmp_path / "no-landscapes")
     monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("TUNEKIT_DB", str(tmp_path / "mine.db"))

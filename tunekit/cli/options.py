@@ -1,0 +1,27 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+database_option = click.option(
+    "--db",
+    "database",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your database [default: $TUNEKIT_DB, else a file in your data folder].",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+device_option = click.option(
+    "--device", help="GPU to measure on, such as cuda:0 [default: cuda:0 if there is one]."
+)
+recorded_option = click.option(
+    "--recorded",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the problems that a program launched (TUNEKIT_RECORD, tunekit.record).",
+)
+target_option = click.option(
+    "--target",
+    help="GPU model to compile and estimate for instead of measuring, such as rtx4090.",
+)

@@ -1,0 +1,58 @@
+"""`tunekit show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tunekit import arguments, report, report_json
+from tunekit.cli.options import database_option, json_option, recorded_option
+from tunekit.cli.output import print_json
+
+
+@click.command()
+@click.argument("kernel", required=False)
+@click.option("--device", "device", help="Only this GPU model, such as h100.")
+@recorded_option
+@database_option
+@json_option
+def show(
+    kernel: str | None,
+    device: str | None,
+    recorded: Path | None,
+    database: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what is tuned, for KERNEL or for all.
+
+    With --recorded: what a program launched and what it was served, most expensive first, by count
+    × time × the gain expected of tuning.
+    """
+    if recorded is not None:
+        _show_recorded(recorded, kernel, device, database, as_json)
+        return
+    rows = arguments.cached_rows(kernel, device, database)
+    if as_json:
+        print_json([report_json.row_to_json(row) for row in rows])
+    elif rows:
+        report.Console().print_rows(rows)
+    else:
+        what = " on ".join(filter(None, [kernel, device])) or "anything"
+        command = f"tunekit tune {kernel or 'KERNEL'} --shape S"
+        click.echo(f"nothing is tuned yet for {what}; `{command}` does it")
+
+
+def _show_recorded(
+    path: Path, kernel: str | None, device: str | None, database: Path | None, as_json: bool
+) -> None:
+    from tunekit.report_recorded import print_recorded
+
+    weighed = arguments.weighed_problems(path, kernel, device, database)
+    if as_json:
+        print_json([report_json.weighed_to_json(each) for each in weighed])
+    elif weighed:
+        print_recorded(report.Console(), weighed, path)
+    else:
+        what = " on ".join(filter(None, [kernel, device])) or "launch"
+        click.echo(f"{path}: no {what} was recorded")
