@@ -21,6 +21,7 @@ class Job:
         target: slug of the GPU model to compile for; on a GPU, the model that is present.
         seed: of the inputs.
         deadline_s: seconds until the worker is killed and the job ends as a timeout.
+        compile_deadline_s: seconds until a compiler at this job is killed, which is a timeout too.
         warm: measure with the inputs still in the L2 cache instead of a cold one.
         hopeless_us: a first sample slower than this is the only one; None measures in full.
     """
@@ -33,6 +34,7 @@ class Job:
     target: str
     seed: int = 0
     deadline_s: float = 60.0
+    compile_deadline_s: float = 30.0
     warm: bool = False
     hopeless_us: float | None = None
 
@@ -56,6 +58,7 @@ class Outcome:
         disturbance: what disturbed the measurement, empty if nothing did.
         grid: number of programs on axes 0, 1, 2, where it was compiled. Configurations of a problem
             with the same grid and the same hash of their binaries are one launch.
+        details: what the compiler, CUDA or Python said in full, for a person; never stored.
     """
 
     status: Status
@@ -67,6 +70,7 @@ class Outcome:
     max_error: float | None = None
     disturbance: str = ""
     grid: tuple[int, int, int] | None = None
+    details: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -88,6 +92,7 @@ class Outcome:
             max_error=data["max_error"],
             disturbance=data["disturbance"],
             grid=None if grid is None else (grid[0], grid[1], grid[2]),
+            details=data["details"],
         )
 
 
