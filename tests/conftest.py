@@ -39,8 +39,10 @@ def isolated_home(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache))
     monkeypatch.delenv("TUNEKIT_DB", raising=False)
+    monkeypatch.delenv("TUNEKIT_LOG", raising=False)
     return home
 
 
@@ -90,6 +92,7 @@ class EstimatingTable:
         self.compiled: list[Config] = []
         self.ahead: list[Config] = []
         self.binaries = own_binary
+        self.on_ready = lambda mode, import_s: None
         self.closed = False
 
     @property
@@ -137,6 +140,7 @@ class MeasuringTable(EstimatingTable):
         super().__init__(table)
         self.race_table = race or table
         self.raced: list[Config] = []
+        self.faults: dict[Config, str] = {}
 
     def _ok(self, time_us: float) -> Outcome:
         return Outcome(
@@ -152,7 +156,8 @@ class MeasuringTable(EstimatingTable):
         times = [*(self.race_table(config) for config in self.raced), 5.0]
         # All drift alike, as on a GPU that warms up.
         *samples, copy = (tuple(time * (1 + i / 1000) for i in range(rounds)) for time in times)
-        return Race(samples, copy)
+        faults = tuple(self.faults.get(config, "") for config in self.raced)
+        return Race(samples, copy, faults=faults)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from tunekit.evaluate.tensors import empty_of, in_memory, laid_out
+from tunekit.evaluate import tensors
+from tunekit.evaluate.tensors import differing, empty_of, in_memory, laid_out, same_bits
 from tunekit.kernels.plan import TensorMeta
 
 LAYOUTS = {
@@ -72,3 +74,38 @@ def test_elements_of_a_view_start_where_it_does() -> None:
 def test_of_a_tensor_with_gaps_every_element_is_there(view: object) -> None:
     x = view(torch.arange(72.0).view(6, 12))  # type: ignore[operator]
     assert torch.equal(in_memory(x).sort().values, x.flatten().sort().values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_same_bits(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "_PART", 8)  # several parts, the last one short
+    one = torch.arange(-10.0, 10.5).to(getattr(torch, dtype))
+    one[3], one[4] = math.nan, 0.0
+    assert same_bits(one, one.clone())
+    for place, value in ((4, -0.0), (20, 11.0), (3, 1.0)):
+        other = one.clone()
+        other[place] = value
+        assert not same_bits(one, other)
+
+
+def test_same_bits_of_channels_last_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "_PART", 16)
+    one = torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last)
+    assert same_bits(one, one.clone())
+    for place in range(0, one.numel(), 11):
+        other = one.clone()
+        other.permute(0, 2, 3, 1).view(-1)[place] += 1.0
+        assert not same_bits(one, other)
+
+
+@pytest.mark.parametrize("part", [16, 2**24])
+def test_which_of_several_pairs_differ(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "_PART", part)
+    one = torch.randn(3, 4, 5).permute(2, 0, 1)
+    one[0, 0, 0] = math.nan
+    others = [one.clone() for _ in range(5)]
+    assert differing((one, other) for other in others) == []
+    others[1][4, 2, 3] += 1.0
+    others[3][0, 0, 1] = -others[3][0, 0, 1]
+    assert differing((one, other) for other in others) == [1, 3]
+    assert differing([]) == []

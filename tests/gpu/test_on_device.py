@@ -185,8 +185,8 @@ def test_more_than_2_to_the_31_elements(
     try:
         outcome = evaluator.evaluate(job("identity", n, dtype="float16"))
     except DeviceMemoryError:
-        # Refused only where it cannot fit: 2 bytes in, 2 out, 4 of reference an element.
-        assert torch.cuda.mem_get_info()[0] < 8 * n + 2**30
+        # Refused only where it cannot fit: 2 bytes in, 2 out, two references of 4 an element.
+        assert torch.cuda.mem_get_info()[0] < 12 * n + 2**30
         return
     _assert_measured(outcome)
 
@@ -203,7 +203,7 @@ def test_a_planted_mistake_ends_wrong_with_its_figure(
     assert outcome.max_error is not None
     assert outcome.max_error > 10
     assert "differs from the reference at the size tuned" in outcome.reason
-    assert f"{outcome.max_error:.3g} times the allowed error" in outcome.reason
+    assert f"{outcome.max_error:.3g} times the allowed error (" in outcome.reason
 
 
 def test_what_is_not_written_is_wrong(

@@ -289,3 +289,30 @@ def test_progress_counts_by_status_and_starts_anew(start: Start, gpu_host: MakeH
     progress.begin(10, rows[:1])
     assert (progress.total, progress.done, progress.statuses) == (10, 1, {Status.OK: 1})
     assert progress.best_us == time_us(DEFAULT)
+
+
+def test_who_is_found_wrong_in_the_race_does_not_win_and_is_known_to_be(
+    start: Start, gpu_host: MakeHost, store: Store
+) -> None:
+    host = gpu_host(time_us)
+    fastest = min(OTHERS, key=time_us)
+    host.pool.faults = {fastest: "skips work"}  # type: ignore[attr-defined]
+    session = start(host)
+    result = conclude(session, [DEFAULT, *OTHERS])
+    assert result.winner.config != fastest
+    (row,) = [each for each in store.evaluations() if each.status is Status.WRONG]
+    assert (row.config, row.reason) == (fastest, "in the race: skips work")
+    assert row.uid not in result.decision.rows
+    again = start(host, day=2).known()
+    assert again[fastest].status is Status.WRONG
+
+
+def test_where_all_that_race_are_wrong_nothing_is_decided(
+    start: Start, gpu_host: MakeHost, store: Store
+) -> None:
+    host = gpu_host(time_us)
+    host.pool.faults = dict.fromkeys([DEFAULT, *OTHERS], "skips work")  # type: ignore[attr-defined]
+    with pytest.raises(NothingTunedError, match=r"race is wrong, nothing is cached; skips work"):
+        conclude(start(host), [DEFAULT, *OTHERS])
+    assert store.decisions() == []
+    assert store.cache() == []

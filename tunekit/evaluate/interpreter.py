@@ -15,9 +15,8 @@ from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
 from tunekit.evaluate.compile import ordered_arguments
 from tunekit.evaluate.job import Job, Outcome
-from tunekit.evaluate.tensors import empty_of
-from tunekit.evaluate.text import one_line
-from tunekit.evaluate.verify import check_inputs, describe_error, error_of, expected_output
+from tunekit.evaluate.text import full_text, one_line
+from tunekit.evaluate.trial import try_twice
 from tunekit.kernels.registry import find_kernel
 
 _MOST_PROGRAMS = 12
@@ -60,9 +59,6 @@ class InterpreterEvaluator:
         kernel = find_kernel(job.kernel)
         scalars = kernel.scalar_values(job.scalars)
         launch = kernel.launch_for(shape, job.dtype, self._device)
-        inputs = check_inputs(launch.inputs, job.seed, "cpu")
-        output = empty_of(launch.outputs[0], "cpu")
-        expected = expected_output(kernel, inputs, scalars, launch.outputs[0])
 
         def run(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
             arguments = launch.bind(inputs, [output], scalars, job.config)
@@ -70,14 +66,14 @@ class InterpreterEvaluator:
                 **ordered_arguments(launch.function, arguments)
             )
 
-        try:
-            error = error_of(run, inputs, output, expected, job.dtype)
-        except Exception as failure:
-            return Outcome(Status.ERROR, reason=one_line(failure))
         where = f"in the interpreter at {','.join(map(str, shape))}"
-        if error > 1.0:
-            return Outcome(Status.WRONG, reason=describe_error(error, where), max_error=error)
-        return Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, max_error=error)
+        try:
+            checked = try_twice(kernel, launch, scalars, run, job.seed, "cpu", where)
+        except Exception as failure:
+            return Outcome(Status.ERROR, reason=one_line(failure), details=full_text(failure))
+        if checked.fault:
+            return Outcome(Status.WRONG, reason=checked.fault, max_error=checked.error)
+        return Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, max_error=checked.error)
 
     def _programs(self, shape: tuple[int, ...], job: Job) -> int:
         flat = dataclasses.replace(self._device, sm_count=2**20)

@@ -105,11 +105,13 @@ class Race:
             each series, and the copy, one sample.
         copy_us: of `out.copy_(x)`.
         disturbance: what disturbed the measurement, empty if nothing did.
+        faults: what was wrong with each configuration's output after the race, empty if nothing.
     """
 
     samples_us: list[tuple[float, ...]]
     copy_us: tuple[float, ...]
     disturbance: str = ""
+    faults: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -122,4 +124,5 @@ class Race:
             samples_us=[tuple(series) for series in data["samples_us"]],
             copy_us=tuple(data["copy_us"]),
             disturbance=data["disturbance"],
+            faults=tuple(data["faults"]),
         )

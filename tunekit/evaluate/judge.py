@@ -6,12 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from tunekit.evaluate.tensors import in_memory
-from tunekit.evaluate.verify import Run, largest_error
-
-_PART = 2**24
-"""Elements compared at a time, so that what a comparison writes stays in the L2 cache."""
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+from tunekit.evaluate.tensors import differing, in_memory, same_bits
+from tunekit.evaluate.verify import describe_difference, describe_error, largest_error
 
 
 class Judge:
@@ -38,10 +34,8 @@ class Judge:
         largest_error(one.to(getattr(torch, self._dtype)), one, self._dtype)
         same_bits(one, one.clone())
 
-    def error_of(self, run: Run, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> float:
-        """Largest error in units of what is allowed, of a run into an output full of nan."""
-        output.fill_(float("nan"))
-        run(inputs, output)
+    def error_of(self, output: torch.Tensor) -> float:
+        """Largest error of an output in units of what is allowed."""
         if self._passed is not None and same_bits(output, self._passed):
             return self._error
         error = largest_error(output, self._expected, self._dtype)
@@ -49,9 +43,19 @@ class Judge:
             self._passed, self._error = output.clone(), error
         return error
 
+    def worst_of(self, outputs: Sequence[torch.Tensor]) -> tuple[int, float]:
+        """Place and error of one that is wrong, else of the one with the largest error."""
+        passed, places = self._passed, list(range(len(outputs)))
+        if passed is not None:
+            different = differing((output, passed) for output in outputs)
+            if not different:
+                return 0, self._error
+            places = different
+        errors = [(self.error_of(outputs[place]), place) for place in places]
+        error, place = max(errors)
+        return place, error
 
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two dense tensors of one layout hold the same bits: nan equals itself, 0 not -0."""
-    bits = _BITS[one.element_size()]
-    parts = (in_memory(x).view(bits).split(_PART) for x in (one, other))
-    return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))
+    def describe(self, output: torch.Tensor, error: float, poisoned: int, where: str) -> str:
+        """What is wrong with an output that held the byte `poisoned` before the launch."""
+        found = describe_difference(output, self._expected, self._dtype, poisoned)
+        return f"{describe_error(error, where)} ({found})"

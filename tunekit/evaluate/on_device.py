@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -15,27 +14,22 @@ import torch
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
-from tunekit.errors import DeviceMemoryError, TunekitError
+from tunekit.errors import TunekitError
 from tunekit.evaluate.compile import Compiled, compile_launch, ordered_arguments
 from tunekit.evaluate.compilers import Compilers, binary_key
+from tunekit.evaluate.guards import NOT_A_NUMBER, poison
 from tunekit.evaluate.job import Job, Outcome, Race
-from tunekit.evaluate.judge import Judge
 from tunekit.evaluate.measure import interleaved, measure
 from tunekit.evaluate.noise import Watch
+from tunekit.evaluate.proof import least_us, prove
 from tunekit.evaluate.racer import Racer, lay_out_anew
-from tunekit.evaluate.rotation import SPAN_CACHES, Rotation, rotation_of
-from tunekit.evaluate.tensors import empty_of, in_memory
-from tunekit.evaluate.text import one_line
+from tunekit.evaluate.rotation import Rotation
+from tunekit.evaluate.tensors import in_memory
+from tunekit.evaluate.text import full_text, one_line
 from tunekit.evaluate.timer import Launch as TimedLaunch
 from tunekit.evaluate.timer import Timer
-from tunekit.evaluate.verify import (
-    check_inputs,
-    describe_error,
-    error_of,
-    expected_output,
-    random_inputs,
-)
-from tunekit.kernels.kernel import Kernel
+from tunekit.evaluate.trial import Checked, try_twice
+from tunekit.evaluate.workload import Workload
 from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
 
@@ -44,24 +38,6 @@ _COPIES = 4
 """Of a racer's code: where it lies makes as much of a difference as a measurement has noise."""
 _REPLAYS = 2
 """Of a graph in each round of a race; a third would hardly lessen the scatter of a round."""
-_SPARE_BYTES = 2**30 + 2**28
-"""What computing the reference and comparing with it need besides, a part at a time."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A problem's tensors, made once: inputs, output, who judges it, buffers to rotate.
-
-    Attributes:
-        racing: who was in the last race, by configuration; None is the copy.
-    """
-
-    kernel: Kernel
-    launch: Launch
-    inputs: tuple[torch.Tensor, ...]
-    judge: Judge
-    rotation: Rotation
-    racing: dict[Config | None, Racer] = field(default_factory=dict)
 
 
 class DeviceEvaluator:
@@ -101,7 +77,7 @@ class DeviceEvaluator:
         yield from self._compilers.outcomes(jobs)
 
     def evaluate(self, job: Job) -> Outcome:
-        """Compile, reject what does not fit, verify, measure."""
+        """Compile, reject what does not fit, verify, measure, and prove what was measured."""
         workload = self._workload(job)
         workload.racing.clear()
         made = self._compilers.outcome(job)
@@ -112,19 +88,23 @@ class DeviceEvaluator:
         except TunekitError:
             raise
         except Exception as failure:
-            return Outcome(Status.COMPILE_ERROR, reason=one_line(failure))
-        error, where = self._verify(workload, compiled, job)
-        if error > 1.0:
-            reason = describe_error(error, where)
-            return replace(made, status=Status.WRONG, reason=reason, max_error=error)
+            said = full_text(failure)
+            return Outcome(Status.COMPILE_ERROR, reason=one_line(failure), details=said)
+        checked = self._verify(workload, compiled, job)
+        if checked.fault:
+            return _wrong(made, checked)
         timer = Timer(self._timed(workload, compiled, job), workload.rotation)
         measured = measure(timer, self._watch, job.hopeless_us)
+        time_us = float(statistics.median(measured.samples_us))
+        proven = self._prove(workload, timer, time_us)
+        if proven.fault:
+            return _wrong(made, proven)
         return replace(
             made,
             verified_by=VerifiedBy.DEVICE,
-            time_us=float(statistics.median(measured.samples_us)),
+            time_us=time_us,
             samples_us=measured.samples_us,
-            max_error=error,
+            max_error=max(checked.error, proven.error),
             disturbance=measured.disturbance,
         )
 
@@ -132,7 +112,8 @@ class DeviceEvaluator:
         """Interleaved samples of several configurations of a problem, and of a plain copy.
 
         In each round graphs and code lie elsewhere. Asked again, a configuration that was in the
-        last race is ready.
+        last race is ready. One that is new is tried on other values afterwards, at the size tuned,
+        in the very tensors it has been run in.
         """
         workload = self._workload(jobs[0])
         before = dict(workload.racing)
@@ -148,50 +129,36 @@ class DeviceEvaluator:
             before_round=lambda: lay_out_anew(racers, self._random),
             replays=_REPLAYS,
         )
-        return Race(samples[:-1], samples[-1], disturbance)
+        faults = self._faults(workload, jobs, samples, before)
+        return Race(samples[:-1], samples[-1], disturbance, faults)
+
+    def _faults(
+        self,
+        workload: Workload,
+        jobs: Sequence[Job],
+        samples: Sequence[Sequence[float]],
+        before: Collection[Config | None],
+    ) -> tuple[str, ...]:
+        """What is wrong with those who had not raced before; empty for the others."""
+        if all(job.config in before for job in jobs):
+            return ("",) * len(jobs)
+        judge = workload.judge_of_other_values()
+        faults = []
+        for job, own in zip(jobs, samples[: len(jobs)], strict=True):
+            fault = ""
+            if job.config not in before:
+                timer = workload.racing[job.config].timer
+                fault = prove(timer, workload.rotation, judge, statistics.median(own)).fault
+            faults.append(fault)
+        workload.restore_values()
+        return tuple(faults)
 
     def _workload(self, job: Job) -> Workload:
         key = (job.kernel, job.shape, job.dtype, job.seed, tuple(job.scalars.items()), job.warm)
         if key not in self._workloads:
             self._workloads.clear()  # one problem's tensors at a time
-            self._workloads[key] = self._make_workload(job)
+            self._workloads[key] = Workload.of(job, self._device)
         return self._workloads[key]
-
-    def _make_workload(self, job: Job) -> Workload:
-        kernel = find_kernel(job.kernel)
-        launch = kernel.launch_for(job.shape, job.dtype, self._device)
-        spare_bytes = self._refuse_too_big(kernel, launch, job)
-        inputs = tuple(random_inputs(launch.inputs, job.seed, "cuda"))
-        output = empty_of(launch.outputs[0], "cuda")
-        scalars = kernel.scalar_values(job.scalars)
-        expected = expected_output(kernel, inputs, scalars, launch.outputs[0])
-        judge = Judge(expected, job.dtype, keep=output.nbytes <= spare_bytes)
-        judge.rehearse()
-        rotation = rotation_of(inputs, output, self._device.l2_bytes, job.warm)
-        return Workload(kernel, launch, inputs, judge, rotation)
-
-    def _refuse_too_big(self, kernel: Kernel, launch: Launch, job: Job) -> int:
-        """Bytes of the GPU that the problem leaves free.
-
-        Raises:
-            DeviceMemoryError: it does not fit.
-        """
-        outputs = sum(meta.numel for meta in launch.outputs)
-        needed = kernel.bytes_moved(launch) + 4 * outputs + _SPARE_BYTES
-        needed += max(0, SPAN_CACHES * self._device.l2_bytes - kernel.bytes_moved(launch))
-        if not (kernel.elementwise or kernel.batched):
-            needed += 16 * outputs
-        free = _free_bytes()
-        if needed + outputs * launch.outputs[0].itemsize > free:
-            gc.collect()  # the last problem's tensors may be in it
-            free = _free_bytes()
-        if needed > free:
-            raise DeviceMemoryError(
-                f"{kernel.name} at {','.join(map(str, job.shape))} {job.dtype} needs "
-                f"{needed / 1e9:.1f} GB (inputs, output, reference) and {free / 1e9:.1f} GB of the "
-                "GPU are free: use a smaller --shape"
-            )
-        return free - needed
 
     def _load(self, workload: Workload, job: Job) -> Compiled:
         """From Triton's cache, where the compilers put it."""
@@ -213,29 +180,55 @@ class DeviceEvaluator:
         arguments = launch.bind(inputs, [output], scalars, job.config)
         compiled.launch(launch.grid(job.config), ordered_arguments(launch.function, arguments))
 
-    def _verify(self, workload: Workload, compiled: Compiled, job: Job) -> tuple[float, str]:
-        """Largest error, and where: at the problem's size, and at a part block of its class."""
-        error = workload.judge.error_of(
-            lambda inputs, output: self._run(compiled, workload.launch, job, inputs, output),
-            workload.inputs,
-            workload.rotation.outputs[0],
-        )
+    def _verify(self, workload: Workload, compiled: Compiled, job: Job) -> Checked:
+        """One launch at the problem's size, and two at a small one of its class, a part block."""
+        buffers, where = workload.buffers, "at the size tuned"
+        poison(buffers.output, NOT_A_NUMBER)
+        self._run(compiled, workload.launch, job, buffers.inputs, buffers.output)
+        error = workload.judge.error_of(buffers.output)
         if error > 1.0:
-            return error, "at the size tuned"
+            said = workload.judge.describe(buffers.output, error, NOT_A_NUMBER, where)
+            trespass = self._trespass(workload)
+            return Checked(error, f"{trespass} ({where})" if trespass else said)
         kernel = workload.kernel
         shape = kernel.check_shape(job.shape, job.config, _CHECK_ELEMENTS)
         launch = kernel.launch_for(shape, job.dtype, self._device)
-        inputs = check_inputs(launch.inputs, job.seed, "cuda")
-        scalars: Mapping[str, float] = kernel.scalar_values(job.scalars)
-        output = empty_of(launch.outputs[0], "cuda")
-        small = error_of(
+        small = try_twice(
+            kernel,
+            launch,
+            kernel.scalar_values(job.scalars),
             lambda inputs, output: self._run(compiled, launch, job, inputs, output),
-            inputs,
-            output,
-            expected_output(kernel, inputs, scalars, launch.outputs[0]),
-            job.dtype,
+            job.seed,
+            "cuda",
+            f"at {','.join(map(str, shape))}",
         )
-        return max(error, small), f"at {','.join(map(str, shape))}"
+        return Checked(max(error, small.error), small.fault)
+
+    def _prove(self, workload: Workload, timer: Timer, time_us: float) -> Checked:
+        """That the time is of the whole work, and nothing else was written meanwhile.
+
+        A time that the memory does not allow is believed if it is one on other values too.
+        """
+        checked = prove(timer, workload.rotation, workload.judge, time_us)
+        if not checked.fault and (trespass := self._trespass(workload)):
+            return Checked(checked.error, f"{trespass} (when it was timed)")
+        device = self._device
+        bytes_moved = workload.kernel.bytes_moved(workload.launch)
+        least = least_us(bytes_moved, device.l2_bytes, device.dram_bytes_per_s)
+        if checked.fault or time_us >= least:
+            return checked
+        other = prove(timer, workload.rotation, workload.judge_of_other_values(), time_us)
+        workload.restore_values()
+        if other.fault:
+            said = f"{time_us:.4g} µs is less than the memory allows ({least:.4g} µs), and on other"
+            return Checked(other.error, f"{said} values it {other.fault}")
+        return checked
+
+    def _trespass(self, workload: Workload) -> str:
+        said = workload.trespass()
+        if said:
+            self._workloads.clear()
+        return said
 
     def _racer(self, workload: Workload, job: Job) -> Racer:
         compiled = self._load(workload, job)
@@ -256,10 +249,8 @@ class DeviceEvaluator:
         return lambda index: compiled.launch(grid, bound[index])
 
 
-def _free_bytes() -> int:
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info()
-    return free
+def _wrong(made: Outcome, checked: Checked) -> Outcome:
+    return replace(made, status=Status.WRONG, reason=checked.fault, max_error=checked.error)
 
 
 def _copy_racer(rotation: Rotation) -> Racer:

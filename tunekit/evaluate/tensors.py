@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from tunekit.kernels.plan import TensorMeta
+
+_PART = 2**24
+"""Elements compared at a time, so that what a comparison writes stays in the L2 cache."""
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def empty_of(meta: TensorMeta, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -23,3 +29,26 @@ def in_memory(tensor: torch.Tensor) -> torch.Tensor:
     strides = tensor.stride()
     axes = sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
     return tensor.permute(axes).reshape(-1)
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements of a dense tensor in the order of memory, as integers of their size: a view."""
+    return in_memory(tensor).view(_INTEGERS[tensor.element_size()])
+
+
+def differing(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
+    """Places of the pairs whose bits differ, of dense tensors of one layout: the GPU is asked once.
+
+    A nan equals itself, and 0 is not -0.
+    """
+    found = []
+    for one, other in pairs:
+        parts = zip(bits(one).split(_PART), bits(other).split(_PART), strict=True)
+        found.append(torch.stack([(a != b).any() for a, b in parts]).any())
+    return torch.stack(found).nonzero().flatten().tolist() if found else []
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two dense tensors of one layout hold the same bits: nan equals itself, 0 not -0."""
+    parts = zip(bits(one).split(_PART), bits(other).split(_PART), strict=True)
+    return all(torch.equal(a, b) for a, b in parts)

@@ -60,12 +60,12 @@ class Timer:
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.launches = rotation.launches
         launch(0)  # what is loaded at the first launch cannot be while capturing
-        self._graph = self._capture(launch)
+        self._graph = self._capture(launch, self.launches)
         graph_us = self.sample_us() * self.launches  # the first replay also uploads the graph
         if graph_us > _LONG_GRAPH_US and self.launches > rotation.fewest_launches:
             fewer = int(self.launches * _LONG_GRAPH_US / 2 / graph_us)
             self.launches = max(rotation.fewest_launches, fewer)
-            self._graph = self._capture(launch)
+            self._graph = self._capture(launch, self.launches)
             self.sample_us()
         settle()
 
@@ -84,29 +84,29 @@ class Timer:
             launch: launches another copy of the same code.
         """
         self._launch = launch or self._launch
-        self._graph = self._capture(self._launch)
+        self._graph = self._capture(self._launch, self.launches)
         self.sample_us()  # the first replay also uploads the graph
 
-    def _capture(self, launch: Launch) -> torch.cuda.CUDAGraph:
+    def _capture(self, launch: Launch, launches: int) -> torch.cuda.CUDAGraph:
         """A graph of the launches.
 
         Not by `torch.cuda.graph`, which gives all cached memory back to the driver first: taking
         it again costs the next verification more than capturing costs.
         """
         try:
-            return self._capture_once(launch)
+            return self._capture_once(launch, launches)
         except torch.OutOfMemoryError:  # launches that allocate, with the memory in the cache
             torch.cuda.empty_cache()
-            return self._capture_once(launch)
+            return self._capture_once(launch, launches)
 
-    def _capture_once(self, launch: Launch) -> torch.cuda.CUDAGraph:
+    def _capture_once(self, launch: Launch, launches: int) -> torch.cuda.CUDAGraph:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         torch.cuda.synchronize()
         with torch.cuda.stream(stream):
             # Other threads may do as they like: one may load what it has compiled.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
-                for index in range(self.launches):
+                for index in range(launches):
                     launch(index % self._rotation.sets)
             finally:
                 graph.capture_end()
@@ -114,15 +114,36 @@ class Timer:
 
     def sample_us(self) -> float:
         """Time of one launch in µs: one replay of the graph over its launches."""
+        return self._replay_us(self._graph) / self.launches
+
+    @property
+    def sets_touched(self) -> int:
+        """Buffer sets that `first_touch_us` launches on, the first so many."""
+        return min(self.launches, self._rotation.sets)
+
+    def first_touch_us(self, before: Callable[[], None]) -> float:
+        """Time of one launch in µs, of a round in which each buffer set is launched on once.
+
+        Args:
+            before: prepares the buffers; not timed.
+        """
+        sets, graph = self.sets_touched, self._graph
+        if self.launches != sets:
+            graph = self._capture(self._launch, sets)
+            self._replay_us(graph)  # the first replay also uploads the graph
+        before()
+        return self._replay_us(graph) / sets
+
+    def _replay_us(self, graph: torch.cuda.CUDAGraph) -> float:
         if self._rotation.flush is not None:
             self._rotation.flush.zero_()
         else:
             torch.cuda._sleep(_AHEAD_CYCLES)
         self._start.record()
-        self._graph.replay()
+        graph.replay()
         self._end.record()
         self._end.synchronize()
-        return float(self._start.elapsed_time(self._end)) * 1e3 / self.launches
+        return float(self._start.elapsed_time(self._end)) * 1e3
 
     def samples_us(
         self, budget_us: float, fewest: int, most: int, first: Sequence[float] = ()

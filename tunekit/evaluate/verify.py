@@ -1,26 +1,20 @@
-"""Compare a kernel's result with its reference, on random inputs and on special values."""
+"""Compare a kernel's result with its reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from tunekit.evaluate.tensors import empty_of, in_memory, laid_out
+from tunekit.evaluate.guards import holds_poison
+from tunekit.evaluate.tensors import empty_of, in_memory
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import TensorMeta
 
 _CHUNK = 2**25
 """Elements compared, or computed in float64, at a time: bounds the memory that takes."""
-
-SPECIAL_VALUES = (
-    0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1.0, -1.0, 20.0, -20.0, 88.0, -88.0,
-    100.0, -100.0, 3e4, -3e4, 6e-5, -6e-5, 1e-6, -1e-6,
-)  # fmt: skip
-"""±0, ±inf, nan, where exp overflows, large, and the edge of float16's subnormals."""
-_TURN = 7
-"""Places that special values are turned on from one input to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +32,6 @@ TOLERANCES = {
 }
 """16-bit: one unit in the last place, twice what correct rounding gives. float32: 64 units, what a
 few fused steps lose; a wrong formula is off by thousands."""
-
-
-def random_input(
-    shape: Sequence[int], dtype: str, seed: int, device: str, turn: int = 0
-) -> torch.Tensor:
-    """Normal values of deviation 2, with the special values strewn in, that many turned on."""
-    generator = torch.Generator(device=device).manual_seed(seed)
-    values = torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device)
-    flat = values.view(-1)
-    flat.normal_(0.0, 2.0, generator=generator)
-    special = torch.tensor(SPECIAL_VALUES, dtype=values.dtype, device=device).roll(turn)
-    count = min(len(special), len(flat) // 2)  # most of a small input stays random
-    places = torch.linspace(0, len(flat) - 1, count, device=device, dtype=torch.float64).long()
-    flat[places] = special[:count]
-    return values
-
-
-def all_bit_patterns(count: int, dtype: str, device: str) -> torch.Tensor:
-    """Every value of a 16-bit dtype, repeated or cut to `count` elements."""
-    patterns = torch.arange(2**16, dtype=torch.int32, device=device).to(torch.int16)
-    repeated = patterns.repeat(-(-count // 2**16))[:count]
-    return repeated.view(getattr(torch, dtype))
-
-
-def check_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[torch.Tensor]:
-    """Inputs of a check: all 65,536 values where one 16-bit input has the room, else random."""
-    if len(metas) == 1 and metas[0].itemsize == 2 and metas[0].numel >= 2**16:
-        meta = metas[0]
-        return [laid_out(all_bit_patterns(meta.numel, meta.dtype, device), meta)]
-    return random_inputs(metas, seed, device)
-
-
-def random_inputs(metas: Sequence[TensorMeta], seed: int, device: str) -> list[torch.Tensor]:
-    """Inputs with that metadata, each from a seed of its own.
-
-    Special values do not meet their own: 88x + 88 near x = -1 is the rounding of a product.
-    """
-    return [
-        laid_out(random_input((meta.numel,), meta.dtype, seed + index, device, _TURN * index), meta)
-        for index, meta in enumerate(metas)
-    ]
 
 
 def expected_output(
@@ -130,21 +83,9 @@ def largest_error(result: torch.Tensor, expected: torch.Tensor, dtype: str) -> f
     Where the reference is finite but past the dtype's largest value, a result may overflow, and
     must where it is past it by more than is allowed.
     """
-    tolerance = TOLERANCES[dtype]
-    largest = torch.finfo(getattr(torch, dtype)).max
     worst = 0.0
-    if result.stride() == expected.stride():
-        flat_result, flat_expected = in_memory(result), in_memory(expected)
-    else:
-        flat_result, flat_expected = result.reshape(-1), expected.reshape(-1)
-    for part in _chunks(flat_result.numel()):
-        got, want = flat_result[part].float(), flat_expected[part]
-        may_overflow = (want.abs() > largest) & (got == want * torch.inf)
-        want = torch.where(want.abs() > largest * (1 + tolerance.relative), want * torch.inf, want)
-        error = (got - want).abs() / (want.abs() * tolerance.relative + tolerance.absolute)
-        right = (got == want) | (got.isnan() & want.isnan()) | may_overflow
-        error = torch.where(right, 0.0, error).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        worst = max(worst, float(error.max()))
+    for got, want in _parts(result, expected):
+        worst = max(worst, float(_errors(got, want, dtype).max()))
     return worst
 
 
@@ -153,23 +94,55 @@ def describe_error(error: float, where: str) -> str:
     return f"differs from the reference {where}: {error:.3g} times the allowed error"
 
 
+def describe_difference(
+    result: torch.Tensor, expected: torch.Tensor, dtype: str, poisoned: int
+) -> str:
+    """What is wrong with a result, for people: how much of it, and one value.
+
+    Args:
+        result: of a launch into an output full of the byte `poisoned`.
+        expected: as for `largest_error`.
+        dtype: of the result.
+        poisoned: see `guards.poison`.
+    """
+    wrong = unwritten = 0
+    got_one = want_one = math.nan
+    for got, want in _parts(result, expected):
+        bad = _errors(got, want, dtype) > 1.0
+        if not wrong and bool(bad.any()):
+            place = int(bad.nonzero()[0])
+            got_one, want_one = float(got[place]), float(want[place])
+        wrong += int(bad.sum())
+        unwritten += int((bad & holds_poison(got, poisoned)).sum())
+    if unwritten:
+        return f"{unwritten:,} of {result.numel():,} elements are not written"
+    return f"{wrong:,} of {result.numel():,} elements, such as {got_one:.6g} for {want_one:.6g}"
+
+
+def _errors(got: torch.Tensor, want: torch.Tensor, dtype: str) -> torch.Tensor:
+    """The error of each element in units of what is allowed."""
+    tolerance = TOLERANCES[dtype]
+    largest = torch.finfo(getattr(torch, dtype)).max
+    got = got.float()
+    may_overflow = (want.abs() > largest) & (got == want * torch.inf)
+    want = torch.where(want.abs() > largest * (1 + tolerance.relative), want * torch.inf, want)
+    error = (got - want).abs() / (want.abs() * tolerance.relative + tolerance.absolute)
+    right = (got == want) | (got.isnan() & want.isnan()) | may_overflow
+    return torch.where(right, 0.0, error).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def _parts(
+    result: torch.Tensor, expected: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Both as runs of elements in one order, so many at a time."""
+    if result.stride() == expected.stride():
+        flat_result, flat_expected = in_memory(result), in_memory(expected)
+    else:
+        flat_result, flat_expected = result.reshape(-1), expected.reshape(-1)
+    for part in _chunks(flat_result.numel()):
+        yield flat_result[part], flat_expected[part]
+
+
 def _chunks(count: int) -> Iterator[slice]:
     for start in range(0, count, _CHUNK):
         yield slice(start, min(start + _CHUNK, count))
-
-
-Run = Callable[[Sequence[torch.Tensor], torch.Tensor], None]
-"""Launches the configuration: inputs, and the output it fills."""
-
-
-def error_of(
-    run: Run,
-    inputs: Sequence[torch.Tensor],
-    output: torch.Tensor,
-    expected: torch.Tensor,
-    dtype: str,
-) -> float:
-    """Run into an output of nan, so that nothing left over passes for a result."""
-    output.fill_(float("nan"))
-    run(inputs, output)
-    return largest_error(output, expected, dtype)

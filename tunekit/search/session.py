@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.search import race
 from tunekit.search.decide import Finalist, decide, rank_estimates, simplicity
+from tunekit.search.events import Asked, Began, Decided, Evaluated, Raced, Shared, Tell, tell_nobody
 from tunekit.search.landscape import Landscape
 from tunekit.search.leaders import Leaders
 from tunekit.search.task import Progress, Result, Task
@@ -43,12 +44,23 @@ class Session:
     problem: Problem
     provenance: Provenance
     progress: Progress
+    tell: Tell
     _leaders: Leaders
     _disturbances: list[str] = field(default_factory=list)
+    _faults: dict[Config, str] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, task: Task, host: Host, store: Store, progress: Progress) -> Session:
+    def start(
+        cls, task: Task, host: Host, store: Store, progress: Progress, tell: Tell = tell_nobody
+    ) -> Session:
         """A session of the problem that `task` is on the host's device.
+
+        Args:
+            task: what to tune.
+            host: where it is evaluated.
+            store: takes the evaluations and the decision.
+            progress: told of every evaluation.
+            tell: told of every event.
 
         Raises:
             DeviceMemoryError: the inputs and the output do not fit in the device's memory.
@@ -64,7 +76,7 @@ class Session:
         problem = task.kernel.problem_of(launch, host.device)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         leaders = Leaders(launch.grid)
-        return cls(task, host, store, problem, host.provenance(now), progress, leaders)
+        return cls(task, host, store, problem, host.provenance(now), progress, tell, leaders)
 
     def space_context(self) -> dict[str, int]:
         """What the space's expressions see: dims, itemsize, the device's facts."""
@@ -73,6 +85,11 @@ class Session:
     def default(self) -> Config:
         """The space's default configuration."""
         return self.task.kernel.load_space().default(self.space_context())
+
+    def begin(self, total: int, known: Collection[Evaluation] = ()) -> None:
+        """Tell that up to `total` configurations are to be evaluated, of which some are known."""
+        self.progress.begin(total, known)
+        self.tell(Began(self.problem, self.task.shape, total, len(known)))
 
     def known(self) -> dict[Config, Evaluation]:
         """Earlier evaluations that count as this run's: same source, GPU, versions, protocol.
@@ -98,33 +115,41 @@ class Session:
             ahead: may well be asked next: compiled while these are measured.
             best_us: the fastest so far; what is hopeless beside it is given up early.
         """
+        jobs = self._jobs(configs)
+        self.tell(Asked(configs))
         if self.host.source is Source.ESTIMATED:
-            yield from self._stored(configs, self.host.pool.evaluate(self._jobs(configs)))
+            yield from self._learned(jobs, self.host.pool.evaluate(jobs))
             return
-        compiled = dict(self.host.pool.compile(self._jobs(configs)))
+        compiled = dict(self.host.pool.compile(jobs))
         leaders: list[Config] = []
-        same: list[tuple[Config, Config]] = []
-        for index, config in enumerate(configs):
+        same: list[tuple[Job, Config]] = []
+        for index, job in enumerate(jobs):
             outcome = compiled[index]
-            leader = self._leaders.of(config, outcome.binary)
+            leader = self._leaders.of(job.config, outcome.binary)
             if outcome.status is not Status.OK:
-                yield self._add(self._evaluation(config, outcome))
-            elif leader == config:
-                leaders.append(config)
+                yield self._learn(job, outcome)
+            elif leader == job.config:
+                leaders.append(leader)
             else:
-                same.append((config, leader))
+                same.append((job, leader))
         self.host.pool.compile_ahead(self._jobs(ahead))
         hopeless_us = None if best_us is None else _HOPELESS * best_us
         jobs = self._jobs(leaders, hopeless_us)
-        yield from self._stored(leaders, self.host.pool.evaluate(jobs))
-        for config, leader in same:
-            yield self._add(self._leaders.copy(config, leader))
+        yield from self._learned(jobs, self.host.pool.evaluate(jobs))
+        for job, leader in same:
+            copy = self._leaders.copy(job.config, leader)
+            self.tell(Shared(job, copy))
+            yield self._add(copy)
 
-    def _stored(
-        self, configs: Sequence[Config], outcomes: Iterator[tuple[int, Outcome]]
+    def _learned(
+        self, jobs: Sequence[Job], outcomes: Iterator[tuple[int, Outcome]]
     ) -> Iterator[Evaluation]:
         for index, outcome in outcomes:
-            yield self._add(self._evaluation(configs[index], outcome))
+            yield self._learn(jobs[index], outcome)
+
+    def _learn(self, job: Job, outcome: Outcome) -> Evaluation:
+        self.tell(Evaluated(job, outcome))
+        return self._add(self._evaluation(job.config, outcome))
 
     def _add(self, evaluation: Evaluation) -> Evaluation:
         self.store.add([evaluation])
@@ -167,6 +192,7 @@ class Session:
             )
         else:
             winner, default, decision = self._decide_estimated(verified, self.default())
+        self.tell(Decided(winner, decision, stopped))
         kernel, device = self.task.kernel, self.host.device
         launch = kernel.launch_for(self.task.shape, self.task.dtype, device)
         return Result(
@@ -220,9 +246,16 @@ class Session:
         else:
             entrants, blocks = race.entrants(candidates, default, liked), race.BLOCKS
         run = race.run(entrants, default, self._sampler(entrants), liked, blocks)
-        raced = [self._raced(rows[finalist.config], finalist) for finalist in run.finalists]
+        finalists = [each for each in run.finalists if each.config not in self._faults]
+        self.store.add(self._found_wrong(rows))
+        if not finalists:
+            raise NothingTunedError(
+                f"{self.problem.kernel}: every configuration of the race is wrong, nothing is "
+                f"cached; {next(iter(self._faults.values()))}"
+            )
+        raced = [self._raced(rows[finalist.config], finalist) for finalist in finalists]
         self.store.add(raced)
-        verdict = decide(run.finalists, default, liked)
+        verdict = decide(finalists, default, liked)
         winner = raced[verdict.winner]
         default_row = None if verdict.default is None else raced[verdict.default]
         copy_us = statistics.median(run.others[0])
@@ -232,15 +265,30 @@ class Session:
 
     def _sampler(self, entrants: Sequence[Finalist]) -> race.Sample:
         """Asks the GPU for rounds: a series for each entrant, and last one for a plain copy."""
-        jobs = self._jobs([each.config for each in entrants])
+        configs = [each.config for each in entrants]
+        jobs = self._jobs(configs)
 
         def sample(rounds: int) -> list[tuple[float, ...]]:
             found = self.host.race(jobs, rounds)
+            self.tell(Raced(configs, found))
             if found.disturbance:
                 self._disturbances.append(found.disturbance)
+            self._faults.update(
+                (job.config, fault) for job, fault in zip(jobs, found.faults, strict=False) if fault
+            )
             return [*found.samples_us, found.copy_us]
 
         return sample
+
+    def _found_wrong(self, rows: Mapping[Config, Evaluation]) -> list[Evaluation]:
+        """Evaluations of what was right when the search tried it and wrong when it was raced."""
+        return [
+            replace(
+                self._evaluation(config, Outcome(Status.WRONG, reason=f"in the race: {fault}")),
+                binary=rows[config].binary,
+            )
+            for config, fault in self._faults.items()
+        ]
 
     def _decision(
         self,
