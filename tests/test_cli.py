@@ -15,18 +15,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunekit import arguments, cli, gpu, recorded
+from tunekit import arguments, cli, gpu, notices, recorded
 from tunekit._version import __version__
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
-from tunekit.core.evaluation import Status
+from tunekit.core.evaluation import Binary, Status
+from tunekit.errors import ClaimedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
 from tunekit.kernels.library import KERNELS
@@ -243,7 +244,7 @@ def test_a_gelu_times_x_once_too_often_is_not_cached(
     assert re.fullmatch(
         r"tunekit: my_gelu: none of 2 configurations can be used \(2 wrong\), nothing is cached; "
         r"differs from the reference in the interpreter at 2064: \d\.\d+e\+\d\d times the allowed "
-        r"error\n",
+        r"error \(2,049 of 2,064 elements, such as \S+ for \S+\)\n",
         ended.err,
     )
     assert "nothing is tuned yet" in run("show", f"{path}:GELU").out
@@ -360,15 +361,44 @@ def test_several_problems_are_a_table(run: Run, estimates: Callable[..., Host]) 
 def test_a_problem_that_fails_leaves_the_others(run: Run, estimates: Callable[..., Host]) -> None:
     estimates(time_us)
     ended = run(
-        "tune", "mish_mish", "--shape", 10**20, "--shape", 16, "--shape", 10**21, "--trials", 2,
+        "tune", "mish_mish", "--shape", 2**40, "--shape", 16, "--shape", 2**41, "--trials", 2,
         "--json",
     )  # fmt: skip
     assert ended.status == 1
     assert [each["shape"] for each in ended.data] == [[16]]
-    assert [line[:40] for line in ended.err.splitlines()] == [
-        f"tunekit: mish_mish at {10**20}"[:40],
-        f"tunekit: mish_mish at {10**21}"[:40],
+    assert [line.partition(" float32")[0] for line in ended.err.splitlines()] == [
+        f"tunekit: mish_mish at {2**40}",
+        f"tunekit: mish_mish at {2**41}",
     ]
+
+
+@pytest.mark.parametrize(("times", "shapes"), [(1, [[8], [16]]), (2, [[8]])])
+def test_what_another_process_tunes_comes_last_or_is_left_to_it(
+    times: int,
+    shapes: list[list[int]],
+    run: Run,
+    estimates: Callable[..., Host],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    @contextmanager
+    def claim(path: Path, work: str, told: str) -> Iterator[None]:
+        asked.append(told)
+        if asked.count(told) <= times and told.startswith("mish_mish at 16 float32"):
+            raise ClaimedError(f"{told} is being tuned by another process")
+        yield
+
+    monkeypatch.setattr(tuning, "claim", claim)
+    estimates(time_us)
+    ended = run("tune", "mish_mish", "--shape", 16, "--shape", 8, "--trials", 2, "--json")
+    assert [each["shape"] for each in ended.data] == shapes
+    if len(shapes) == 2:
+        assert (ended.status, ended.err) == (0, "")
+    else:
+        assert ended.status == 1
+        told = "mish_mish at 16 float32 for h100"
+        assert ended.err == f"tunekit: {told} is being tuned by another process\n"
 
 
 def test_an_interrupt_keeps_what_was_evaluated(
@@ -780,7 +810,7 @@ def test_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tune", "mish_mish", "--shape", 10**30], "take 8e+21 GB and rtx4090 has 25.77 GB"),
+        (["tune", "mish_mish", "--shape", 2**40], "take 8796 GB and rtx4090 has 25.77 GB"),
         (["tune", "mish_mish", "--shape", "99999,99999", "--dtype", "half"], "a smaller --shape"),
         (["tune", "no_such_package.module:GELU", "--shape", "64"], "cannot import"),
         ([*TUNE, "--db", "/proc/none/x.db"], "/proc/none/x.db: cannot create its folder"),
@@ -907,7 +937,7 @@ def test_a_damaged_database(run: Run, tuned: Path) -> None:
     content = bytearray(tuned.read_bytes())
     content[4096:] = b"\xa5" * (len(content) - 4096)
     tuned.write_bytes(content)
-    refused(run("show"), 1, "the database is damaged; restore a copy of it")
+    refused(run("show"), 1, f"the database is damaged; `tunekit doctor --db {tuned}` says")
     refused(run(*TUNE), 1, "the database is damaged")
 
 
@@ -996,3 +1026,201 @@ def test_portfolios_that_cannot_be(run: Run, tuned: Path) -> None:
     refused(run("export", "--portfolio", "many"), 2, "--portfolio")
     refused(run("export", "nope", "--portfolio", 2), 2, "unknown kernel 'nope'")
     refused(run("export", "--portfolio", 2, "--db", "none.db"), 2, "none.db: no such file")
+
+
+# What a run leaves and shows besides its result.
+
+
+def log_of(home: Path) -> list[dict[str, Any]]:
+    """The lines of the only log."""
+    (path,) = (home / ".local" / "state" / "tunekit").rglob("*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def failing(config: Config) -> float | Outcome:
+    """Blocks of 512 are wrong, those of 256 do not fit."""
+    wrong = Outcome(Status.WRONG, reason="differs", max_error=math.inf, details="said\nin full")
+    unfit = Outcome(Status.REJECTED, reason="too big")
+    return {512: wrong, 256: unfit}.get(config["BLOCK_SIZE"], time_us(config))
+
+
+def test_a_run_leaves_a_log(run: Run, estimates: Callable[..., Host], isolated_home: Path) -> None:
+    estimates(time_us)
+    ended = run("tune", "mish_mish", "--shape", 16, "--shape", 32, "--trials", 2)
+    assert "failed" not in ended.out
+    lines = log_of(isolated_home)
+    problem = ["began", "asked", "evaluated", "evaluated", "decided"]
+    assert [line["event"] for line in lines] == ["run", *problem, *problem, "end"]
+    assert lines[0]["given"] == {"kernel": "mish_mish", "shapes": ["16", "32"], "trials": 2}
+    assert (lines[0]["device"], lines[0]["source"]) == ("h100", "estimated")
+    assert [lines[1]["shape"], lines[6]["shape"]] == [[16], [32]]
+    assert lines[-1]["status"] == "done"
+    # The environment is nobody's business.
+    assert not {"HOME", "PATH", "env", "environment"} & lines[0].keys()
+
+
+def test_the_log_of_a_gpu_has_the_race(
+    run: Run, measurements: Callable[..., Host], isolated_home: Path
+) -> None:
+    measurements(time_us)
+    run("tune", "mish_mish", "--shape", 4096, "--trials", 4)
+    lines = log_of(isolated_home)
+    raced = [line for line in lines if line["event"] == "raced"]
+    assert raced[0]["rounds"] == 8
+    assert len(raced[0]["medians_us"]) == len(raced[0]["configs"]) > 1
+    assert raced[0]["copy_us"] == pytest.approx(5.0, rel=0.05)
+    assert [line["event"] for line in lines[-2:]] == ["decided", "end"]
+
+
+def test_what_is_the_same_binary_is_in_the_log_too(
+    run: Run, measurements: Callable[..., Host], isolated_home: Path
+) -> None:
+    host = measurements(lambda config: Outcome(Status.WRONG, reason="differs"))
+    same = Outcome(Status.OK, binary=Binary("beef", 32, 0, 0, 16, 16), grid=(1, 1, 1))
+    host.pool.binaries = lambda config: same
+    ended = run("tune", "mish_mish", "--shape", "4096,4096", "--exhaustive")
+    assert re.match(r"(\d+) of \1 configurations failed \(\1 wrong\): ",
+                    ended.out.splitlines()[-1])  # fmt: skip
+    shared = [line for line in log_of(isolated_home) if line["event"] == "shared"]
+    assert shared
+    for line in shared:
+        assert line["outcome"]["status"] == "wrong"
+        assert line["outcome"]["reason"].startswith("differs; not measured again")
+        assert line["job"]["kernel"] == "mish_mish"
+
+
+def test_failures_are_a_line_with_what_repeats_one(
+    run: Run, estimates: Callable[..., Host], isolated_home: Path
+) -> None:
+    estimates(failing)
+    ended = run("tune", "mish_mish", "--shape", 4096)
+    lines = log_of(isolated_home)
+    wrong = [
+        number
+        for number, line in enumerate(lines, start=1)
+        if line["event"] == "evaluated" and line["outcome"]["status"] == "wrong"
+    ]
+    total = sum(line["event"] == "evaluated" for line in lines)
+    said = ended.out.splitlines()[-1]
+    # What the GPU cannot hold was to be expected.
+    assert said.startswith(f"{len(wrong)} of {total} configurations failed ({len(wrong)} wrong): ")
+    assert said.endswith(f".jsonl:{wrong[0]}`")
+    outcome = lines[wrong[0] - 1]["outcome"]
+    assert (outcome["max_error"], outcome["details"]) == ("inf", "said\nin full")
+
+
+def test_of_data_for_a_script_failures_are_no_part(
+    run: Run, estimates: Callable[..., Host]
+) -> None:
+    estimates(failing)
+    ended = run("tune", "mish_mish", "--shape", 4096, "--json")
+    assert ended.data[0]["statuses"]["wrong"] > 0
+    assert re.fullmatch(r"\d+ of \d+ configurations failed .*\n", ended.err)
+
+
+def test_verbose_is_a_line_an_event(
+    run: Run, measurements: Callable[..., Host], isolated_home: Path
+) -> None:
+    host = measurements(failing)
+    host.pool.compile_ahead = lambda jobs: host.pool.on_ready("device:0", 2.345)
+    ended = run("tune", "mish_mish", "--shape", 4096, "--exhaustive", "--verbose", "--json")
+    assert len(ended.data) == 1
+    log, began, asked, *lines = ended.err.splitlines()
+    assert log.startswith(f"log: {isolated_home}")
+    assert re.fullmatch(r"mish_mish 4096 float32 on h100: up to \d+ configurations, 0 known", began)
+    assert re.match(r"next \d+: BLOCK_SIZE=1024, ", asked)
+    assert lines[0] == "the device:0 worker is ready; its imports took 2.35 s"
+    assert any(re.fullmatch(r"1/\d+ ok 15\.00 µs: BLOCK_SIZE=1024, .*", line) for line in lines)
+    wrong = [line for line in lines if re.match(r"\d+/\d+ wrong: BLOCK_SIZE=512, ", line)]
+    number = re.search(r"; differs \(line (\d+) of the log\)$", wrong[0])
+    assert number
+    assert log_of(isolated_home)[int(number[1]) - 1]["outcome"]["status"] == "wrong"
+    assert any(re.match(r"\d+/\d+ rejected: .*; too big$", line) for line in lines)
+    assert any(re.match(r"raced \d+ configurations and a copy for 12 rounds", e) for e in lines)
+    assert re.match(r"stopped: every configuration evaluated; winner BLOCK_SIZE", lines[-2])
+    assert "configurations failed" in lines[-1]
+
+
+@pytest.mark.parametrize("command", ["tune", "confirm"])
+def test_a_log_that_cannot_be_written_stops_nothing(
+    command: str,
+    run: Run,
+    tuned: Path,
+    measurements: Callable[..., Host],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUNEKIT_LOG", str(tmp_path / "file" / "logs"))
+    measurements(failing)
+    options = ["mish_mish", "--shape", 4096, "--exhaustive"] if command == "tune" else ["--verbose"]
+    ended = run(command, *options)
+    assert ended.status == 0
+    assert ended.err.startswith(f"tunekit: {tmp_path}/file/logs: no log is written: ")
+    assert ended.err.count("no log is written") == 1
+    if command == "tune":
+        assert re.fullmatch(r"\d+ of \d+ configurations failed \(\d+ wrong\)",
+                            ended.out.splitlines()[-1])  # fmt: skip
+
+
+def test_no_log_where_none_is_wanted(
+    run: Run, estimates: Callable[..., Host], monkeypatch: pytest.MonkeyPatch, isolated_home: Path
+) -> None:
+    monkeypatch.setenv("TUNEKIT_LOG", "/dev/null")
+    estimates(time_us)
+    ended = run("tune", "mish_mish", "--shape", 16, "--trials", 1, "--verbose")
+    assert (ended.status, ended.err.splitlines()[0]) == (0, "log: none")
+    assert not any(isolated_home.iterdir())
+
+
+def test_confirming_is_logged_too(
+    run: Run, tuned: Path, measurements: Callable[..., Host], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TUNEKIT_LOG", str(tmp_path / "logs"))
+    measurements(time_us)
+    assert run("confirm").status == 0
+    (path,) = (tmp_path / "logs").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["command"] == "tunekit confirm"
+    assert {"began", "evaluated", "raced", "decided", "end"} <= {line["event"] for line in lines}
+
+
+def test_a_problem_that_cannot_be_tuned_a_warning_and_an_interrupt_are_in_the_log(
+    run: Run,
+    estimates: Callable[..., Host],
+    isolated_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def warn(session: object) -> None:
+        notices.warn("the study is not up to date")
+
+    monkeypatch.setattr(tuning, "project_study", warn)
+    host = estimates(lambda c: KeyboardInterrupt() if len(host.pool.jobs) == 3 else time_us(c))
+    ended = run("tune", "mish_mish", "--shape", 2**40, "--shape", 16, "--shape", 32, "--trials", 2)
+    assert ended.status == 130
+    lines = log_of(isolated_home)
+    (failed,) = (line for line in lines if line["event"] == "failed")
+    assert failed["error"] == "DeviceMemoryError"
+    assert failed["message"].startswith(f"mish_mish at {2**40}")
+    warned = [line["message"] for line in lines if line["event"] == "warning"]
+    assert warned[0] == "the study is not up to date"
+    end = lines[-1]
+    assert (end["event"], end["status"], end["error"]) == (
+        "end",
+        "interrupted",
+        "KeyboardInterrupt",
+    )
+
+
+def test_a_mistake_of_tunekit_s_own_is_in_the_log_in_full(
+    run: Run, estimates: Callable[..., Host], isolated_home: Path
+) -> None:
+    estimates(lambda config: ZeroDivisionError("of tunekit's"))
+    with pytest.raises(ZeroDivisionError):
+        run("tune", "mish_mish", "--shape", 16)
+    end = log_of(isolated_home)[-1]
+    assert (end["status"], end["error"], end["message"]) == (
+        "failed", "ZeroDivisionError", "of tunekit's",
+    )  # fmt: skip
+    assert end["details"].startswith("Traceback")

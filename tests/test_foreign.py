@@ -116,7 +116,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"time_us": None, "samples_us": []}, "time_us: expected a positive number when"),
     ({"time_us": None, "samples_us": [0]}, "samples_us[0]: expected a positive number"),
     ({"time_us": None, "samples_us": "abc"}, "samples_us: expected a list"),
-    ({"time_us": None, "samples_us": [1e308, 1.7e308]}, "time_us: expected a positive number"),
+    (
+        {"time_us": None, "samples_us": [1e308, 1.7e308]},
+        "samples_us[0]: expected a positive number from",
+    ),
     ({"time_us": -1}, "time_us: expected a positive number"),
     ({"status": "timeout"}, "time_us: expected null when the status is timeout"),
     ({"status": "fast"}, "status: expected one of ok, rejected,"),

@@ -18,13 +18,14 @@ PACKAGE = "tunekit"
 
 # Lowest first. A module may import its own layer and those below it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "notices", "_version", "paths"}),
+    frozenset({"errors", "notices", "_version", "paths", "printable"}),
     frozenset({"core"}),
-    frozenset({"kernels", "gpu"}),
-    frozenset({"foreign", "recorded", "records", "store", "evaluate"}),
+    frozenset({"kernels", "gpu", "driver"}),
+    frozenset({"foreign", "here", "recorded", "records", "store", "evaluate"}),
     frozenset({"runtime", "search"}),
-    frozenset({"ops", "nn", "export", "portfolio"})
-    | frozenset({"report", "report_explain", "report_json", "report_recorded"}),
+    frozenset({"doctor", "ops", "nn", "export", "portfolio"})
+    | frozenset({"report", "report_evaluation", "report_explain", "report_json", "report_recorded"})
+    | frozenset({"runlog"}),
     frozenset({"arguments", "cli", "__main__"}),
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}

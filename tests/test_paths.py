@@ -50,3 +50,16 @@ def test_platformdirs_is_not_needed_for_a_named_database(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     monkeypatch.setenv("TUNEKIT_DB", "mine.db")
     assert paths.user_database() == Path("mine.db")
+
+
+def test_logs_are_in_the_state_folder_or_where_tunekit_log_says(
+    monkeypatch: pytest.MonkeyPatch, isolated_home: Path
+) -> None:
+    folder = paths.log_folder()
+    assert folder is not None
+    assert folder.is_relative_to(isolated_home)
+    monkeypatch.setenv("TUNEKIT_LOG", "~/logs")
+    assert paths.log_folder() == isolated_home / "logs"
+    monkeypatch.setenv("TUNEKIT_LOG", "/dev/null")
+    assert paths.log_folder() is None
+    assert not any(isolated_home.iterdir())

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -412,3 +413,44 @@ def test_the_documented_examples_can_be_read() -> None:
     evaluation, decision = read
     assert isinstance(decision, Decision)
     assert decision.winner == evaluation.uid
+
+
+class TestBounds:
+    """What a line can cost, whatever it holds."""
+
+    def test_of_many_keys_one_that_is_there_twice_is_found_at_once(self) -> None:
+        keys = [f'"{number}":1' for number in range(90_000)]
+        line = "{" + ",".join([*keys, keys[-1]]) + "}"
+        began = time.process_time()
+        with pytest.raises(ImportFormatError, match="key '89999' appears twice"):
+            records.from_line(line)
+        assert time.process_time() - began < 5  # each against each took minutes
+
+    @pytest.mark.parametrize(
+        "name", ["status", "kernel", "dims", "time_us", "samples_us", "record"]
+    )
+    def test_a_value_is_shown_however_deep(self, name: str) -> None:
+        # As deep as the parser just takes it, and a little less: `repr` has to go as deep as that.
+        for depth in range(700, 1_000, 7):
+            record = {**records.evaluation_to_dict(MEASURED), name: "DEEP"}
+            deep = "[" * depth + "]" * depth
+            with pytest.raises(ImportFormatError) as caught:
+                records.from_line(json.dumps(record).replace('"DEEP"', deep))
+            assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"x" * 100_000: 1}, {"kernel": "x" * 100_000}, {"registers": 10**4_000}, {"\x1b[2J": 1}],
+    )
+    def test_a_message_is_short_and_printable(self, changes: dict[str, Any]) -> None:
+        line = json.dumps({**records.evaluation_to_dict(MEASURED), **changes})
+        with pytest.raises(ImportFormatError) as caught:
+            records.from_line(line)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize("time_us", [1e-31, 1e31, 1.7e308, 5e-324])
+    def test_a_time_is_one_that_sums_and_ratios_can_be_made_of(self, time_us: float) -> None:
+        record = {**records.evaluation_to_dict(MEASURED), "time_us": time_us}
+        with pytest.raises(ImportFormatError, match="a positive number from 1e-30 to 1e"):
+            records.evaluation_from_dict(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +70,6 @@ def test_anything_else_is_unknown(saved: bytes, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "0")
     assert not known()
     monkeypatch.delenv("TRITON_DEFAULT_FP_FUSION")
-    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    assert known()
     monkeypatch.setattr(binaries, "_installation", lambda: "another")
     assert not known()
 
@@ -88,6 +87,36 @@ def test_a_kernel_with_globals_is_not_remembered(
 def test_a_damaged_entry_is_unknown(saved: bytes, folder: Path, text: str) -> None:
     (entry,) = (folder / "binaries").iterdir()
     entry.write_text(text)
+    assert binaries.load(KERNEL, LAUNCH, CONFIG, DEVICE) is None
+
+
+def test_files_outside_of_tritons_cache_are_not_launched(
+    saved: bytes, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("elsewhere")))
+    assert binaries.load(KERNEL, LAUNCH, CONFIG, DEVICE) is None
+
+
+def test_a_path_that_leads_out_of_tritons_cache_is_not_followed(
+    saved: bytes, folder: Path, triton_cache: Path
+) -> None:
+    (entry,) = (folder / "binaries").iterdir()
+    data = json.loads(entry.read_text())
+    name, path = next(iter(data["files"].items()))
+    outside = triton_cache.parent / name
+    outside.write_bytes(Path(path).read_bytes())
+    data["files"][name] = f"{triton_cache}/../{name}"
+    entry.write_text(json.dumps(data))
+    assert binaries.load(KERNEL, LAUNCH, CONFIG, DEVICE) is None
+
+
+def test_an_entry_is_read_within_bounds(saved: bytes, folder: Path) -> None:
+    (entry,) = (folder / "binaries").iterdir()
+    deep = "[" * 100_000
+    entry.write_text(deep + "]" * 100_000)
+    assert binaries.load(KERNEL, LAUNCH, CONFIG, DEVICE) is None
+    entry.unlink()
+    entry.symlink_to("/dev/zero")
     assert binaries.load(KERNEL, LAUNCH, CONFIG, DEVICE) is None
 
 

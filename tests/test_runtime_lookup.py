@@ -46,12 +46,13 @@ def add(
     *,
     estimated: bool = False,
     run_triton: str = triton.__version__,
+    driver: str = "580.1",
 ) -> None:
     """Make `config` the decided winner of a problem."""
     provenance = Provenance(
         gpu_name="NVIDIA H100",
         sm_count=132,
-        driver="580.1",
+        driver=driver,
         torch="2.11.0",
         triton=run_triton,
         tunekit="0.1.0",
@@ -300,6 +301,49 @@ def test_among_equals_the_running_triton_version_is_preferred(person: Path) -> N
     add(person, problem(2 * N), FLAT, run_triton="0.1")
     assert served(N) == ("nearest", N // 2)
     assert served(2 * N) == ("exact", 2 * N)
+
+
+def test_among_equals_the_running_driver_is_preferred_and_triton_counts_for_more(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunekit.runtime.lookup.driver_of", lambda device: "580.1")
+    add(person, problem(N // 2), FLAT)
+    add(person, problem(2 * N), FLAT, driver="590.1")
+    assert served(N) == ("nearest", N // 2)
+    add(person, problem(N // 4), FLAT, run_triton="0.1")
+    add(person, problem(4 * N), FLAT, driver="590.1")
+    tunekit.reload()
+    model = DEVICES["h100"]
+    launch = mish_mish.launch_for((N,), "float32", model)
+    sizes = [dict(each.row.problem.dims)["n"] for each in _rows_in_order(launch, model)]
+    assert sizes == [N // 2, 2 * N, 4 * N, N // 4]
+
+
+def _rows_in_order(launch: Any, model: Any) -> list[Any]:
+    from tunekit.runtime.lookup import _in_order
+
+    return [each for each in _in_order(mish_mish, launch, model) if each.row is not None]
+
+
+def test_the_driver_is_asked_only_where_rows_differ_in_it(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: object) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("tunekit.runtime.lookup.driver_of", refuse)
+    add(person, problem(N // 2), FLAT)
+    add(person, problem(2 * N), FLAT)
+    assert served(N) == ("nearest", 2 * N)
+
+
+def test_a_row_of_another_source_of_the_kernel_or_of_another_gpu_is_never_served(
+    person: Path,
+) -> None:
+    add(person, problem(kernel_hash="another"), config(4096))
+    add(person, problem(device="h200"), config(4096))
+    with pytest.warns(tunekit.TunekitWarning, match="nothing is tuned"):
+        assert served() == ("default", None)
 
 
 def test_one_file_named_twice_is_read_as_one(

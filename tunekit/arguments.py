@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunekit.core.device import Device
     from tunekit.core.evaluation import Evaluation
     from tunekit.evaluate.host import Host
+    from tunekit.evaluate.job import Job
     from tunekit.kernels.kernel import Kernel
     from tunekit.recorded import Recorded
     from tunekit.search.task import Task
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from tunekit.store.database import Store
 
 Row = TypeVar("Row", "CacheRow", "Evaluation")
+
+_MAX_SHAPES_BYTES = 1_000_000
+_MAX_DIGITS = 4  # of the index of a GPU
 
 DEFAULT_TARGET = "rtx4090"
 """The GPU model estimated for where there is no GPU and none is named."""
@@ -58,6 +62,27 @@ def make_host(
         "time. Nothing is measured."
     )
     return Host.estimating(model)
+
+
+def job_host(job: Job, device: str | None, target: str | None) -> Host:
+    """Where to repeat a job: a GPU of the model it is for, else an estimate for that model.
+
+    Raises:
+        UsageError: both are given.
+        UnknownDeviceError: there is no such GPU, or no such model.
+    """
+    from tunekit.evaluate.host import Host
+    from tunekit.gpu import gpu_count, present_gpu
+
+    if device is not None and target is not None:
+        raise UsageError("--device measures and --target estimates: give one of them")
+    if device is not None:
+        return gpu_host(device)
+    if target is None:
+        for index in range(gpu_count()):
+            if present_gpu(index).device.slug == job.target:
+                return Host.on_gpu(index)
+    return Host.estimating(device_named(target or job.target))
 
 
 def gpu_host(device: str | None, *, warm: bool = False) -> Host:
@@ -104,8 +129,10 @@ def gpu_index(device: str | None) -> int:
         UsageError: the text is anything else.
     """
     kind, _, index = (device or "cuda:0").partition(":")
-    if kind != "cuda" or not (index or "0").isdecimal():
-        raise UsageError(f"--device {device!r}: expected cuda or cuda:N; --target names a model")
+    if kind != "cuda" or not (index or "0").isdecimal() or len(index) > _MAX_DIGITS:
+        raise UsageError(
+            f"--device {device!r:.100}: expected cuda or cuda:N; --target names a model"
+        )
     return int(index or 0)
 
 
@@ -144,13 +171,17 @@ def read_shapes(shapes: Iterable[str], file: Path | None) -> list[tuple[int, ...
 
 def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        with file.open("rb") as opened:
+            content = opened.read(_MAX_SHAPES_BYTES + 1)
+        lines = content.decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"--shapes {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(
             f"--shapes {file}: expected UTF-8 text, byte {error.start} is none"
         ) from None
+    if len(content) > _MAX_SHAPES_BYTES:
+        raise UsageError(f"--shapes {file}: expected at most {_MAX_SHAPES_BYTES} bytes")
     for number, line in enumerate(lines, start=1):
         if text := line.partition("#")[0].strip():
             try:
@@ -251,7 +282,7 @@ def read_scalars(kernel: Kernel, params: Iterable[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise UsageError(f"--param {text!r}: expected NAME=NUMBER, such as scale=2.0")
+            raise UsageError(f"--param {text!r:.100}: expected NAME=NUMBER, such as scale=2.0")
         values[name.strip()] = value
     try:
         return kernel.scalar_values(values)

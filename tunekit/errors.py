@@ -12,6 +12,7 @@
     │   └── StoreVersionError    written by a newer tunekit, or not a tunekit database
     ├── ImportFormatError        a line of a .jsonl file that is not an evaluation
     ├── DeviceMemoryError        a problem that does not fit on the GPU
+    ├── ClaimedError             another process tunes that problem into the same database
     ├── WorkerError              the process that evaluates cannot be kept running
     └── NothingTunedError        every configuration failed; nothing was cached
 
@@ -69,6 +70,10 @@ class ImportFormatError(TunekitError):
 
 class DeviceMemoryError(TunekitError):
     """A problem that does not fit in the GPU's memory."""
+
+
+class ClaimedError(TunekitError):
+    """Another process tunes that problem, for the same database."""
 
 
 class WorkerError(TunekitError):

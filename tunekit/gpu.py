@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from tunekit.core.device import Device, device_of_driver, slug_of
+from tunekit.driver import driver_version
 from tunekit.errors import UnknownDeviceError
 
 
@@ -51,6 +51,12 @@ def present_gpu(index: int) -> PresentGpu:
     """What the driver says of a GPU, joined with the table."""
     name = torch.cuda.get_device_properties(index).name
     return PresentGpu(index, name, _driver_version(), device_at(index))
+
+
+def driver_of(device: Device) -> str:
+    """The driver's version, if a GPU of that model is present; else empty."""
+    present = (device_at(index).slug for index in range(gpu_count()))
+    return _driver_version() if device.slug in present else ""
 
 
 @cache
@@ -95,20 +101,10 @@ def _from_driver(properties: object) -> Device:
     )
 
 
+@cache
 def _driver_version() -> str:
     """The kernel driver's version, as NVML says; the CUDA version it supports without NVML."""
-    try:
-        pynvml = importlib.import_module("pynvml")
-    except ImportError:
-        return _cuda_version_of_driver()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return _cuda_version_of_driver()
-    try:
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    finally:
-        pynvml.nvmlShutdown()
+    return driver_version() or _cuda_version_of_driver()
 
 
 def _cuda_version_of_driver() -> str:

@@ -1,4 +1,4 @@
-"""Where the databases are."""
+"""Where the databases, what can be made again, and the logs are."""
 
 from __future__ import annotations
 
@@ -32,14 +32,25 @@ def user_database() -> Path:
     """
     named = os.environ.get("TUNEKIT_DB")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     return _platform_folder("user_data_dir") / _DATABASE
 
 
 def cache_folder() -> Path:
     """Where what can be made again is kept: `TUNEKIT_CACHE`, else in the user's cache folder."""
     named = os.environ.get("TUNEKIT_CACHE")
-    return Path(named).expanduser() if named else _platform_folder("user_cache_dir")
+    return Path(os.path.expanduser(named)) if named else _platform_folder("user_cache_dir")
+
+
+def log_folder() -> Path | None:
+    """Where runs leave their logs: `TUNEKIT_LOG`, else in the user's log folder.
+
+    None where `TUNEKIT_LOG` is `/dev/null`: no log is wanted.
+    """
+    named = os.environ.get("TUNEKIT_LOG")
+    if named == os.devnull:
+        return None
+    return Path(os.path.expanduser(named)) if named else _platform_folder("user_log_dir")
 
 
 def _platform_folder(kind: str) -> Path:

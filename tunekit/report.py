@@ -16,9 +16,11 @@ from rich.text import Text
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Evaluation, Source, Status
+from tunekit.printable import printable
 
 if TYPE_CHECKING:
     from tunekit.gpu import PresentGpu
+    from tunekit.here import Here
     from tunekit.kernels.kernel import Kernel
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Regret, Replayed
@@ -55,9 +57,11 @@ class Console:
 
     Args:
         quiet: print nothing but errors (for --json).
+        plain: lines instead of a bar on a terminal too, where other lines come between.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
+        self._plain = plain
         self._out = rich.console.Console(quiet=quiet, highlight=False, markup=False, emoji=False)
         if not self._out.is_terminal:
             self._out.width = _PLAIN_WIDTH
@@ -69,14 +73,14 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._out.print(text, soft_wrap=True)
+        self._out.print(printable(text), soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Watched]:
         """A bar on a terminal, a plain line every fifth of the way elsewhere."""
         from tunekit.search.task import Progress as Watched
 
-        if not self._out.is_interactive:
+        if self._plain or not self._out.is_interactive:
             yield Watched(on_change=_PlainProgress(self, title))
             return
         # Where the terminal is narrow the title takes two lines, and nothing is cut.
@@ -153,7 +157,8 @@ class Console:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            # What a person reads of an earlier run may be what a compiler said, over several lines.
+            table.add_row(*(printable(cell, keep="\n") for cell in row))
         self._out.print(table)
         if estimated:
             self.say(
@@ -177,15 +182,24 @@ class Console:
             "* marks the winner"
         )
 
-    def print_rows(self, rows: Sequence[CacheRow]) -> None:
-        """What is tuned."""
-        columns = (
+    def print_rows(self, rows: Sequence[CacheRow], here: Here | None = None) -> None:
+        """What is tuned; of rows found under versions that are not those here, under which."""
+        columns = [
             "kernel", "device", "dtype", "dims", "configuration", "time µs", "default ÷", "copy ÷",
             "source",
-        )  # fmt: skip
+        ]  # fmt: skip
         ordered = sorted(rows, key=lambda row: (*_row_cells(row)[:3], row.problem.dims))
-        self.print_table(columns, map(_row_cells, ordered), wraps="configuration")
+        cells = [_row_cells(row) for row in ordered]
+        others = [here.other_versions(row) if here else "" for row in ordered]
+        if any(others):
+            columns.append("found under")
+            cells = [[*row, other] for row, other in zip(cells, others, strict=True)]
+        self.print_table(columns, cells, wraps="configuration")
         self.say("default ÷, copy ÷: time of the default and of a plain copy over the winner's")
+        if any(others):
+            self.say(
+                f"found under: not the {here} of here; `tunekit confirm` measures such a row again"
+            )
 
     def print_replayed(self, replayed: Sequence[Replayed]) -> None:
         """Regrets of strategies, side by side."""
@@ -226,7 +240,7 @@ class Console:
         self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wraps: str
     ) -> None:
         """A line a row, but for what wraps; a few lines a row where the terminal is too narrow."""
-        rows = list(rows)
+        rows = [[printable(cell) for cell in row] for row in rows]
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         needed = 2 * (len(columns) - 1)  # between the columns
         for name, *cells in zip(columns, *rows, strict=True):

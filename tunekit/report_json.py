@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from tunekit.core.device import Device
 from tunekit.report import bandwidth_gb_per_s
 
 if TYPE_CHECKING:
+    from tunekit.evaluate.job import Outcome
     from tunekit.gpu import PresentGpu
+    from tunekit.here import Here
     from tunekit.kernels.kernel import Kernel
     from tunekit.runtime.explanation import Explanation
     from tunekit.search.confirm import Confirmed
@@ -51,6 +54,14 @@ def result_to_json(result: Result) -> dict[str, Any]:
     }
 
 
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """What became of a job for scripts; times in µs, an error that is not finite as `"inf"`."""
+    data = outcome.to_json()
+    if outcome.max_error is not None and not math.isfinite(outcome.max_error):
+        data["max_error"] = "inf"
+    return data
+
+
 def confirmed_to_json(item: Confirmed) -> dict[str, Any]:
     """A confirmation for scripts; times in µs."""
     return result_to_json(item.result) | {
@@ -86,8 +97,12 @@ def replayed_to_json(replayed: Replayed) -> dict[str, Any]:
     }
 
 
-def row_to_json(row: CacheRow) -> dict[str, Any]:
-    """A cache row for scripts; times in µs."""
+def row_to_json(row: CacheRow, here: Here | None = None) -> dict[str, Any]:
+    """A cache row for scripts; times in µs.
+
+    With `here` also what it was found under that is not what this machine has.
+    """
+    other = {} if here is None else {"found_under_other": here.other_versions(row)}
     return {
         "kernel": row.problem.kernel,
         "kernel_hash": row.problem.kernel_hash,
@@ -109,6 +124,7 @@ def row_to_json(row: CacheRow) -> dict[str, Any]:
         "protocol": row.provenance.protocol,
         "measured_at": row.provenance.created_at,
         "reason": row.reason,
+        **other,
     }
 
 

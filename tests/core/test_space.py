@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,19 @@ def test_configs_refuse_to_be_empty() -> None:
         "spaces/foo.toml: constraints leave no configuration of 9: "
         "block_within rejected 6, load_fits rejected 3, where itemsize=8, n=1"
     )
+
+
+def test_configs_refuse_constraints_that_take_too_long_at_once() -> None:
+    """Points and constraints are each within their bounds, and their product is hours."""
+    axes = "\n".join(f"a{index} = [1, 2]" for index in range(19))
+    default = "\n".join(f"a{index} = 1" for index in range(19))
+    long = " + ".join(["a1"] * 45)
+    constraints = "\n".join(f'c{index} = "{long}"' for index in range(100))
+    space = parse(f"[axes]\n{axes}\n[default]\n{default}\n[constraints]\n{constraints}")
+    began = time.process_time()
+    with pytest.raises(SpaceError, match="take too long; leave values of an axis out"):
+        space.configs(facts(n=1, itemsize=4))
+    assert time.process_time() - began < 5
 
 
 def test_configs_refuse_a_huge_product_at_once() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from triton.runtime.jit import JITCallable
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
 from tunekit.core.evaluation import Binary
+from tunekit.errors import WorkerError
 from tunekit.evaluate import compile
 from tunekit.evaluate.compile import (
     Compiled,
@@ -216,3 +218,17 @@ def test_no_two_threads_parse_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         list(executor.map(JITCallable.parse, range(500)))
     assert overlaps == []
     assert JITCallable.parse is parse
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_file_is_no_configuration_s_fault(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code), "/cache/a.ptx")
+
+    monkeypatch.setattr(compile, "_warmup", refuse)
+    with pytest.raises(
+        WorkerError, match=r"its files: /cache/a\.ptx: .*; make room, or set TRITON"
+    ):
+        _compile()

@@ -17,16 +17,17 @@ from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Status
 from tunekit.errors import KernelError, UnknownKernelError, WorkerError
-from tunekit.evaluate import compilers as module
+from tunekit.evaluate import compiler_process
 from tunekit.evaluate.compilers import Compilers
 from tunekit.evaluate.job import Job
+from tunekit.evaluate.processes import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAT = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
 
 # Its plan does as it is told where it is compiled, not where it is asked for.
 MORTAL = """
-    import os, time
+    import os, subprocess, sys, time
     import triton
     from tunekit.kernels.kernel import pointwise
 
@@ -52,6 +53,10 @@ MORTAL = """
         from tunekit.errors import KernelError
         raise KernelError("not here")
 
+    def spawn():
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+        time.sleep(600)
+
     def fail():
         raise ValueError("no plan")
 
@@ -60,6 +65,8 @@ MORTAL = """
     exits = mortal(lambda: os._exit(7))
     hangs = mortal(lambda: time.sleep(600))
     refuses = mortal(refuse)
+    leaves = mortal(lambda: sys.exit(3))
+    spawns = mortal(spawn)
     broken = mortal(fail)
 
     unplanned = pointwise("unplanned", epilogue=identity, reference=lambda x: x)
@@ -150,7 +157,30 @@ def test_a_compiler_that_dies_costs_its_job_alone(
     assert found[1].reason == "the compiler's process ended with signal 9"
     assert found[2].reason == "the compiler's process ended with exit status 7"
     assert found[3].reason == found[4].reason == "ValueError: no plan"
+    assert found[3].details.endswith("ValueError: no plan")
     assert compilers.outcome(_job(Config(FLAT, VEC=1))).status is Status.OK
+
+
+def test_one_that_takes_too_long_is_killed_with_all_it_started(
+    compilers: Compilers, mortal: Callable[[str], Job]
+) -> None:
+    late = [replace(mortal(name), compile_deadline_s=0.5) for name in ("hangs", "spawns")]
+    found = dict(compilers.outcomes([late[0], mortal("good"), late[1], mortal("leaves")]))
+    for index in (0, 2):
+        assert found[index].status is Status.TIMEOUT
+        assert found[index].reason == "compiling took longer than 0.5 s: killed"
+    assert found[1].status is Status.OK
+    assert (found[3].status, found[3].reason) == (Status.ERROR, "SystemExit: 3")
+    assert compilers.outcome(late[0]).status is Status.TIMEOUT
+    commands = [_command(pid) for pid in descendants(os.getpid())]
+    assert "sleep" not in commands
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def test_more_jobs_than_the_queue_holds(compilers: Compilers, mortal: Callable[[str], Job]) -> None:
@@ -187,7 +217,7 @@ def test_what_the_device_cannot_hold_is_rejected_for_this_size_too() -> None:
 def test_processes_that_cannot_work_are_not_started_for_ever(
     compilers: Compilers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "compile_for", lambda device: os._exit(3))
+    monkeypatch.setattr(compiler_process, "compile_for", lambda device: os._exit(3))
     with pytest.raises(WorkerError, match="end at once, with exit status 3"):
         compilers.outcome(_job())
 

@@ -11,10 +11,11 @@ from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Provenance, Source
 from tunekit.errors import UnknownDeviceError, WorkerError
+from tunekit.evaluate.estimate_pool import EstimatePool
 from tunekit.evaluate.host import ESTIMATE_PROTOCOL, Host
 from tunekit.evaluate.job import Job
 from tunekit.evaluate.measure import protocol_name
-from tunekit.evaluate.pool import EstimatePool, MeasuringPool, Worker
+from tunekit.evaluate.pool import MeasuringPool, Worker
 
 MakeHost = Callable[..., Host]
 

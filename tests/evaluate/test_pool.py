@@ -24,9 +24,9 @@ from tunekit.errors import (
     UnknownKernelError,
     WorkerError,
 )
-from tunekit.evaluate import pool
+from tunekit.evaluate.estimate_pool import EstimatePool
 from tunekit.evaluate.job import Job, Outcome, Race
-from tunekit.evaluate.pool import EstimatePool, Worker
+from tunekit.evaluate.pool import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +59,23 @@ def act(what):
         raise ValueError("it failed")
     if what == "sticky":
         raise RuntimeError("CUDA error: an illegal memory access\nCompile with so and so.\n")
+    if what == "no_room":
+        raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate")
+    if what == "lose":
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if what == "leave":
+        sys.exit(3)
+    if what == "compiler":
+        print("an assertion of LLVM's", file=sys.stderr, flush=True)
+    if what.startswith("once="):
+        path = what.removeprefix("once=")
+        if not os.path.exists(path):
+            open(path, "w").close()
+            os._exit(5)
+    if what.startswith("note="):
+        with open(what.removeprefix("note="), "a") as file:
+            print(os.getpid(), file=file)
     if what == "refuse":
         from tunekit.errors import KernelError
         raise KernelError("refused")
@@ -84,6 +101,8 @@ class Fake:
     def evaluate(self, job):
         from tunekit.evaluate.job import Outcome
         Binary, Status, VerifiedBy = self.names
+        if "TUNEKIT_DOOM" in os.environ:
+            act(os.environ["TUNEKIT_DOOM"])
         self.act(job, "")
         self.act(job, self.mode + ":")
         if self.mode == "interpret":
@@ -100,6 +119,10 @@ class Fake:
         from tunekit.evaluate.job import Outcome
         Binary, Status, VerifiedBy = self.names
         for index, job in reversed(list(enumerate(jobs))):
+            if job.kernel == "only:compiler":
+                act("compiler")
+                yield index, Outcome(Status.CRASHED, reason="the compiler's process ended")
+                continue
             self.act(job, "only:")
             binary = Binary("hash", 1, 2, 3, 4, 5)
             yield index, Outcome(Status.OK, binary=binary, grid=(job.seed, 1, 1))
@@ -203,11 +226,9 @@ class TestWorker:
         assert outcomes[1].reason == "no answer within 0.5 s: killed"
         assert 0.5 <= time.monotonic() - began < 20
 
-    def test_one_that_hangs_while_compiling_ahead_is_found(
-        self, worker: Worker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pool, "_COMPILE_DEADLINE_S", 0.1)
-        outcomes = _evaluate(worker, _jobs("a", "prepare:hang", "b", deadline_s=0.5))
+    def test_one_that_hangs_while_compiling_ahead_is_found(self, worker: Worker) -> None:
+        jobs = _jobs("a", "prepare:hang", "b", deadline_s=0.5)
+        outcomes = _evaluate(worker, [replace(job, compile_deadline_s=0.1) for job in jobs])
         assert _summary(outcomes) == ["ok", "timeout", "ok"]
 
     def test_megabytes_of_output_do_no_harm(self, worker: Worker) -> None:
@@ -245,6 +266,93 @@ class TestWorker:
         outcomes.close()  # type: ignore[attr-defined]
         found = _evaluate(worker, [_job("x", 7), _job("y", 8)])
         assert [outcome.time_us for outcome in found] == [7.0, 8.0]
+
+    @pytest.mark.parametrize(
+        ("what", "outcome"),
+        [
+            ("no_room", ("error", "OutOfMemoryError: CUDA out of memory. Tried to allocate")),
+            ("lose", ("ok", "")),
+        ],
+    )
+    def test_what_only_a_new_process_is_rid_of_costs_a_new_process(
+        self, what: str, outcome: tuple[str, str], worker: Worker, tmp_path: Path
+    ) -> None:
+        """The others are still prepared together, and nobody is blamed."""
+        note = tmp_path / "note"
+        outcomes = _evaluate(worker, _jobs("a", what, f"prepare:note={note}", "b", "c"))
+        assert (outcomes[1].status, outcomes[1].reason) == outcome
+        assert _summary([*outcomes[:1], *outcomes[2:]]) == ["ok"] * 4
+        first, second = note.read_text().split()
+        assert first != second
+        assert worker._deaths == 0
+        assert _summary(_evaluate(worker, _jobs(what, "a"))) == [outcome[0], "ok"]
+        assert _summary(_evaluate(worker, _jobs("a", what))) == ["ok", outcome[0]]
+        assert _summary(_evaluate(worker, _jobs("a"))) == ["ok"]
+
+    def test_what_the_worker_said_is_in_the_details_of_a_death(self, worker: Worker) -> None:
+        outcomes = _evaluate(worker, _jobs("chatter", "exit", "sticky", "raise"))
+        assert outcomes[1].details == "a last word"
+        assert outcomes[2].details.startswith("Traceback (most recent call last):")
+        assert "Compile with so and so." in outcomes[2].details
+        assert outcomes[3].details.endswith("ValueError: it failed")
+        assert outcomes[0].details == ""
+        (flood,) = _evaluate(worker, _jobs("chatter,exit"))
+        assert flood.details.endswith("a last word")
+        assert 10_000 < len(flood.details) <= 16_384
+
+    def test_where_it_hung_is_in_the_details_of_a_timeout(self, worker: Worker) -> None:
+        (hung,) = _evaluate(worker, _jobs("hang", deadline_s=0.5))
+        assert hung.reason == "no answer within 0.5 s: killed"
+        assert "in act" in hung.details
+        assert "in evaluate" in hung.details
+
+    @pytest.mark.parametrize("when", ["", "prepare:"])
+    def test_leaving_is_an_error_of_the_job(self, when: str, worker: Worker) -> None:
+        _evaluate(worker, _jobs("a"))
+        process = worker._process
+        outcomes = _evaluate(worker, _jobs("a", f"{when}leave", "b"))
+        assert _summary(outcomes) == ["ok", "ok" if when else "error", "ok"]
+        assert when or outcomes[1].reason == "SystemExit: 3"
+        assert worker._process is process
+
+    def test_one_that_died_between_two_requests_is_nobodys_doing(self, worker: Worker) -> None:
+        _evaluate(worker, _jobs("a"))
+        process = worker._process
+        assert process is not None
+        process.interrupt()
+        assert _summary(_evaluate(worker, _jobs("a", "b"))) == ["ok", "ok"]
+        assert worker._deaths == 0
+
+    def test_deaths_of_many_configurations_are_theirs(self, worker: Worker) -> None:
+        assert _summary(_evaluate(worker, _jobs(*["silent"] * 9, "a"))) == ["crashed"] * 9 + ["ok"]
+
+    def test_one_that_dies_whatever_it_is_given_ends_the_run(
+        self, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TUNEKIT_DOOM", "exit")
+        with pytest.raises(WorkerError) as raised:
+            list(worker.evaluate(_jobs(*["a"] * 20)))
+        message = str(raised.value)
+        assert message.startswith("the compile worker died 4 times in a row (the worker process")
+        assert message.count("ended with exit status 3: a last word") == 2
+        assert "failed at the plain kernel `identity` too" in message
+        assert "`tunekit doctor`" in message
+        assert "\n" not in message
+        monkeypatch.delenv("TUNEKIT_DOOM")
+        assert _summary(_evaluate(worker, _jobs("a"))) == ["ok"]
+
+    def test_so_does_one_that_dies_compiling_and_then_fails(
+        self, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TUNEKIT_DOOM", "raise")
+        with pytest.raises(WorkerError, match=r"died 4 times .* too \(ValueError: it failed\)"):
+            list(worker.compile(_jobs(*["only:silent"] * 20)))
+
+    def test_a_race_has_a_second_chance(self, worker: Worker, tmp_path: Path) -> None:
+        once = tmp_path / "once"
+        race = worker.race(_jobs("a", f"race:once={once}"), 2)
+        assert len(race.samples_us) == 2
+        assert once.exists()
 
     @pytest.mark.parametrize("what", ["silent", "hang"])
     def test_a_race_that_cannot_be_finished(self, what: str, worker: Worker) -> None:
@@ -305,12 +413,17 @@ class TestCompile:
 
     @pytest.mark.parametrize("what", ["exit", "hang"])
     def test_a_job_that_kills_the_worker_costs_itself_alone(
-        self, what: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+        self, what: str, worker: Worker
     ) -> None:
-        monkeypatch.setattr(pool, "_COMPILE_DEADLINE_S", 0.1)
-        found = dict(worker.compile(_jobs("a", f"only:{what}", "b", "c", deadline_s=0.5)))
+        jobs = _jobs("a", f"only:{what}", "b", "c", deadline_s=0.5)
+        found = dict(worker.compile([replace(job, compile_deadline_s=0.1) for job in jobs]))
         statuses = [str(found[index].status) for index in range(4)]
         assert statuses == ["ok", "timeout" if what == "hang" else "crashed", "ok", "ok"]
+
+    def test_what_a_compiler_said_that_died_is_in_the_details(self, worker: Worker) -> None:
+        found = dict(worker.compile(_jobs("a", "only:compiler", "b")))
+        assert [str(found[index].status) for index in range(3)] == ["ok", "crashed", "ok"]
+        assert found[1].details == "an assertion of LLVM's"
 
     def test_what_it_refuses_is_raised(self, worker: Worker) -> None:
         with pytest.raises(KernelError, match="refused"):
@@ -366,7 +479,8 @@ class TestStart:
             process = worker._process
             worker.start()
             assert worker._process is process
-            assert not worker._ready
+            assert process is not None
+            assert process.import_s is None
             _evaluate(worker, _jobs("a"))
             assert worker._process is process
             assert worker.import_s > 0

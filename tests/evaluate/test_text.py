@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunekit.evaluate.text import one_line
+from tunekit.evaluate.text import MAX_DETAILS, full_text, one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,29 @@ def test_a_compile_error_that_says_nothing_is_explained_by_its_cause() -> None:
     assert one_line(error) == "ValueError: why"
     error.__cause__ = None
     assert one_line(error) == "CompilationError: ^"
+
+
+def test_in_full_it_is_with_what_it_was_raised_from() -> None:
+    try:
+        try:
+            raise ValueError("why")
+        except ValueError as cause:
+            raise CompilationError(f"{QUOTE}\nno such thing") from cause
+    except CompilationError as error:
+        said = full_text(error)
+    assert said.startswith("Traceback (most recent call last):")
+    assert said.endswith(f"CompilationError: {QUOTE}\nno such thing")
+    assert "ValueError: why" in said
+    assert "direct cause" in said
+
+
+def test_of_what_is_very_long_the_beginning_and_the_end_are_kept() -> None:
+    text = "".join(f"{number:08}" for number in range(10_000))
+    said = shortened(text)
+    assert 15_900 < len(said) <= MAX_DETAILS
+    head, gap, tail = said.split("\n")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    left_out = len(text) - len(head) - len(tail)
+    assert gap == f"… {left_out} characters are left out …"
+    assert shortened(text[:MAX_DETAILS]) == text[:MAX_DETAILS]

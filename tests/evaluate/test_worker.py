@@ -92,6 +92,7 @@ def test_a_race_is_answered_with_samples() -> None:
         "samples_us": [[1.0] * 3, [2.0] * 3],
         "copy_us": [0.5] * 3,
         "disturbance": "fog",
+        "faults": [],
     }
 
 
@@ -184,7 +185,7 @@ def test_main_says_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
         return Evaluator(), 1.5
 
     monkeypatch.setattr(worker, "make_evaluator", make)
-    assert _run_main("rtx4090") == (0, [{"type": "ready", "import_s": 1.5}])
+    assert _run_main("rtx4090") == (0, [{"type": "ready", "import_s": 1.5, "pid": os.getpid()}])
     assert made == [("compile", "rtx4090")]
 
 

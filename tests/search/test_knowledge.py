@@ -5,11 +5,19 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tunekit.core.config import Config
-from tunekit.core.evaluation import Evaluation, Provenance, Source, Status, VerifiedBy
+from tunekit.core.evaluation import (
+    Decision,
+    Evaluation,
+    Provenance,
+    Source,
+    Status,
+    VerifiedBy,
+)
 from tunekit.core.problem import Problem
 from tunekit.errors import ImportFormatError
 from tunekit.records import write_lines
@@ -168,6 +176,56 @@ class TestNear:
         path = folder(_recorded(_sized(2**23)), _recorded(_sized(2**18)))
         stores[0].add([_evaluated(_sized(2**21)), _evaluated(_sized(2**24))])
         assert _sizes(Knowledge(path, stores).near(PROBLEM)) == [2**21, 2**18, 2**23]
+
+
+class TestWinnersBefore:
+    @staticmethod
+    def _decided(store: Store, row: Evaluation, at: str) -> None:
+        store.add([row])
+        store.decide(Decision(row.problem, row.source, row.uid, "", "", f"2026-01-31T{at}:00Z"))
+
+    def test_of_an_earlier_source_of_the_kernel_the_latest_first(self, stores: list[Store]) -> None:
+        self._decided(stores[0], _evaluated(replace(PROBLEM, kernel_hash="older")), "12:00")
+        newer = _evaluated(replace(PROBLEM, kernel_hash="old"), config=TWO)
+        self._decided(stores[1], newer, "13:00")
+        assert Knowledge(None, stores).winners_before(PROBLEM, Source.MEASURED) == [TWO, ONE]
+
+    def test_each_once_and_three_at_most(self, stores: list[Store]) -> None:
+        for number in range(6):
+            row = _evaluated(PROBLEM, 1.0 + number, Config(BLOCK=1 << number // 2))
+            self._decided(stores[0], row, f"1{number}:00")
+        found = Knowledge(None, stores).winners_before(PROBLEM, Source.MEASURED)
+        assert found == [Config(BLOCK=4), Config(BLOCK=2), Config(BLOCK=1)]
+        self._decided(stores[1], _evaluated(PROBLEM, config=Config(BLOCK=8)), "11:00")
+        assert Knowledge(None, stores).winners_before(PROBLEM, Source.MEASURED) == found
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"kernel": "relu"},
+            {"device": "h200"},
+            {"dtype": "float16"},
+            {"alignment": "p1"},
+            {"dims": (("n", 2**21),)},
+        ],
+    )
+    def test_of_other_problems_none(self, stores: list[Store], change: dict[str, Any]) -> None:
+        self._decided(stores[0], _evaluated(replace(PROBLEM, **change)), "12:00")
+        assert Knowledge(None, stores).winners_before(PROBLEM, Source.MEASURED) == []
+
+    def test_of_another_source_none(self, stores: list[Store]) -> None:
+        self._decided(stores[0], _evaluated(PROBLEM, source=Source.ESTIMATED), "12:00")
+        known = Knowledge(None, stores)
+        assert known.winners_before(PROBLEM, Source.MEASURED) == []
+        assert known.winners_before(PROBLEM, Source.ESTIMATED) == [ONE]
+
+    def test_what_was_measured_of_an_earlier_source_is_a_landscape(
+        self, stores: list[Store]
+    ) -> None:
+        stores[0].add([_evaluated(replace(PROBLEM, kernel_hash="old"))])
+        (found,) = Knowledge(None, stores).near(PROBLEM)
+        assert dict(found.times_us) == {ONE: 2.0}
+        assert DISTANCES.weight(PROBLEM, found.problem) == 1.0
 
 
 class TestFloor:

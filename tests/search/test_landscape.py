@@ -244,14 +244,42 @@ class TestDamage:
             ("config", "BLOCK=1.5"),
             ("spill_bytes", ""),
             ("registers", "9" * 5000),
+            ("registers", "-1"),
+            ("registers", "9" * 19),
+            ("kernel", "\x1b[2J"),
+            ("kernel", ""),
+            ("device", "x" * 2_000),
+            ("dtype", "int 8"),
+            ("alignment", "p16\n"),
+            ("dims", "n=-1"),
+            ("dims", "n=1 n=2"),
+            ("dims", "n=" + "9" * 4_000),
+            ("dims", " ".join(f"d{number}=1" for number in range(33))),
+            ("config", "BLOCK=2147483648"),
+            ("config", "x" * 5_000 + "=1"),
+            ("time_us", "1e300"),
             ("store_bytes", "some"),
         ],
     )
     def test_cells_that_make_no_sense_are_refused(
         self, column: str, cell: str, tmp_path: Path
     ) -> None:
-        with pytest.raises(ImportFormatError, match="no recorded landscapes"):
+        with pytest.raises(ImportFormatError, match="no recorded landscapes") as caught:
             read(_file(tmp_path / "some.csv.gz", CELLS, CELLS | {column: cell}))
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600
+
+    def test_a_file_of_too_many_rows_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorded, "_MAX_ROWS", 4)
+        with pytest.raises(ImportFormatError, match="more than 4 rows"):
+            read(_file(tmp_path / "some.csv.gz", CELLS, CELLS, CELLS))
+
+    def test_where_it_was_recorded_is_printed_harmlessly(self, tmp_path: Path) -> None:
+        path = tmp_path / "some.csv.gz"
+        write([LANDSCAPE], "an \x1b[2JH100", path)
+        assert read(path)[0] == "an \\x1b[2JH100"
 
     @pytest.mark.parametrize(
         ("column", "cell"),

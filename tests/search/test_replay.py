@@ -133,6 +133,13 @@ class TestReplay:
         assert run.saved == 1
         assert [time_us for _, time_us in scripted[0].told] == [None, None, 2.0]
 
+    def test_a_binary_that_failed_once_and_ran_another_time_is_measured_once(
+        self, scripted: list[Scripted]
+    ) -> None:
+        run = replay(_landscape([None, 3.0, 3.5, None], ["a"] * 4), "any", [], 0)
+        assert run.measured == (_config(1),)
+        assert run.saved == 2
+
     def test_of_unknown_binaries_each_is_measured(self, scripted: list[Scripted]) -> None:
         run = replay(_landscape([3.0, 2.0, None, 1.0], [""] * 4), "any", [], 0)
         assert run.measured == (_config(0), _config(1), _config(3))

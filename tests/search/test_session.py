@@ -13,6 +13,7 @@ from tunekit.errors import NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
 from tunekit.kernels.library import KERNELS
+from tunekit.search.events import Decided, Evaluated, Raced, Shared
 from tunekit.search.landscape import Landscape, Point
 from tunekit.search.leaders import Leaders
 from tunekit.search.session import Session
@@ -316,3 +317,35 @@ def test_where_all_that_race_are_wrong_nothing_is_decided(
         conclude(start(host), [DEFAULT, *OTHERS])
     assert store.decisions() == []
     assert store.cache() == []
+
+
+def test_whoever_follows_is_told_of_every_job_and_what_became_of_it(
+    start: Start, gpu_host: MakeHost
+) -> None:
+    host = gpu_host(lambda config: Outcome(Status.WRONG) if config["num_warps"] == 8 else 5.0)
+    unfit = Outcome(Status.REJECTED, reason="too big")
+    same = Outcome(Status.OK, binary=Binary("beef", 32, 0, 0, 16, 16), grid=(8, 1, 1))
+    host.pool.binaries = lambda config: unfit if config["BLOCK_SIZE"] == 4096 else same
+    told: list[Any] = []
+    session = replace(start(host), tell=told.append)
+    configs = [DEFAULT, *OTHERS]
+    session.begin(len(configs))
+    found = found_by(session, configs)
+    session.conclude(found, known=0, space_size=100, began=0.0, stopped="enough")
+    began, asked, *events = told
+    assert (began.problem, began.total, began.known) == (session.problem, len(configs), 0)
+    assert list(asked.configs) == configs
+    done = [event for event in events if isinstance(event, Evaluated | Shared)]
+    statuses = {
+        event.job.config: event.outcome.status
+        if isinstance(event, Evaluated)
+        else event.evaluation.status
+        for event in done
+    }
+    assert statuses == {config: row.status for config, row in found.items()}
+    assert len(done) == len(configs)
+    assert {event.job.shape for event in done} == {(64, 128)}
+    assert any(isinstance(event, Shared) for event in done)
+    assert any(isinstance(event, Raced) for event in events)
+    assert isinstance(events[-1], Decided)
+    assert (events[-1].winner.config, events[-1].stopped) == (DEFAULT, "enough")

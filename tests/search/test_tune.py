@@ -18,6 +18,7 @@ import pytest
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Source, Status
 from tunekit.errors import (
+    ClaimedError,
     DeviceMemoryError,
     NothingTunedError,
     SpaceError,
@@ -40,6 +41,7 @@ from tunekit.store.database import Store
 MakeHost = Callable[..., Host]
 
 SHAPE = (4096, 4096)
+LATER = "2126-01-31T00:00:00Z"
 DEFAULT = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
 FASTEST = Config(BLOCK_SIZE=2048, VEC=4, num_warps=8, num_stages=1)
 
@@ -134,6 +136,24 @@ def test_the_same_again_evaluates_nothing_and_decides_anew(
     assert len(store.decisions()) == 2
 
 
+def test_of_two_at_one_problem_one_says_that_the_other_has_it(
+    gpu_host: MakeHost, estimate_host: MakeHost, store: Store
+) -> None:
+    """The other may have another driver, or estimate: that is other work."""
+
+    def look_up(config: Config) -> float:
+        with Store.open(store.path) as other:
+            if config == DEFAULT:
+                search(a_task(trials=2), gpu_host(time_us, driver="590.1"), other)
+                search(a_task(trials=2), estimate_host(time_us), other)
+            with pytest.raises(ClaimedError, match=r"^mish_mish at 4096,4096 float32 for h100 is "):
+                search(a_task(), gpu_host(time_us), other)
+        return time_us(config)
+
+    assert search(a_task(trials=3), gpu_host(look_up), store).evaluated == 3
+    assert search(a_task(trials=4), gpu_host(time_us), store).evaluated == 1
+
+
 def test_fewer_trials_than_are_known_evaluates_nothing(gpu_host: MakeHost, store: Store) -> None:
     search(a_task(), gpu_host(time_us), store)
     watched = Progress()
@@ -154,6 +174,66 @@ def test_another_driver_s_measurements_are_not_taken_up(gpu_host: MakeHost, stor
     search(a_task(), gpu_host(time_us), store)
     result = search(a_task(), gpu_host(time_us, driver="590.1"), store)
     assert (result.evaluated, result.known) == (20, 0)
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "transfer"])
+def test_under_another_driver_what_won_before_is_measured_anew_right_after_the_default(
+    gpu_host: MakeHost, store: Store, strategy: str
+) -> None:
+    before = search(a_task(trials=36), gpu_host(time_us), store).winner
+    host = gpu_host(time_us, driver="590.1")
+    search(a_task(trials=5, strategy=strategy), host, store)
+    assert host.pool.configs[:2] == [DEFAULT, before.config]
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "transfer"])
+def test_what_won_with_an_earlier_source_of_the_kernel_begins_the_search_and_is_no_result(
+    gpu_host: MakeHost, store: Store, tmp_path: Path, strategy: str
+) -> None:
+    best = Config(BLOCK_SIZE=4096, VEC=4, num_warps=8, num_stages=1)
+
+    def earlier(config: Config) -> float:
+        return 1.0 if config == best else time_us(config)
+
+    with Store.open(tmp_path / "earlier.db") as other:
+        was = tune(a_task(None), gpu_host(earlier), other, Progress(), write_study=False)
+        assert was.winner.config == best
+        problem = replace(was.problem, kernel_hash="another")
+        rows = {row.uid: replace(row, problem=problem) for row in other.evaluations()}
+        store.add(rows.values())
+        (decision,) = other.decisions()
+        new = replace(
+            decision,
+            problem=problem,
+            winner=rows[decision.winner].uid,
+            default=rows[decision.default].uid,
+            rows=tuple(rows[uid].uid for uid in decision.rows),
+        )
+        store.decide(new)
+    host = gpu_host(time_us)
+    result = search(a_task(trials=5, strategy=strategy), host, store)
+    assert host.pool.configs[:2] == [DEFAULT, best]
+    assert (result.known, result.evaluated) == (0, 5)
+    assert result.winner.time_us is not None
+    assert result.winner.time_us >= 9.9
+    # Each source of the kernel has its own row; the earlier one's is as it was.
+    assert {row.problem.kernel_hash for row in store.cache()} == {
+        "another", was.problem.kernel_hash,
+    }  # fmt: skip
+
+
+def test_what_won_before_the_space_lost_it_is_not_asked_for(
+    gpu_host: MakeHost, store: Store
+) -> None:
+    search(a_task(), gpu_host(time_us), store)
+    (decision,) = store.decisions()
+    (winner,) = [row for row in store.evaluations() if row.uid == decision.winner]
+    odd = replace(winner, config=Config({**DEFAULT, "num_warps": 3}))
+    store.add([odd])
+    store.decide(replace(decision, winner=odd.uid, rows=(odd.uid,), created_at=LATER))
+    host = gpu_host(time_us, driver="590.1")
+    search(a_task(), host, store)
+    assert odd.config not in host.pool.configs
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt(), WorkerError("the GPU fell off the bus")])

@@ -23,7 +23,7 @@ def raw(store: Store, path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_the_file_says_what_it_is(raw: sqlite3.Connection) -> None:
-    assert raw.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert raw.execute("PRAGMA user_version").fetchone()[0] == 3
     assert raw.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"TnKt"
     assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert raw.execute("PRAGMA integrity_check").fetchone()[0] == "ok"

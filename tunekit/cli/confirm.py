@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tunekit import arguments, report, report_json
-from tunekit.cli.options import database_option, device_option, json_option
+from tunekit.cli.options import database_option, device_option, json_option, verbose_option
+from tunekit.cli.watch import watching
 from tunekit.errors import (
     NothingTunedError,
     StoreError,
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write what was measured to this .jsonl file, to be imported elsewhere.",
 )
+@verbose_option
 @json_option
 def confirm(
     kernel: str | None,
     device: str | None,
     database: Path | None,
     output: Path | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Measure here the top few of what was estimated or measured under other versions.
@@ -48,34 +51,38 @@ def confirm(
     Without KERNEL: of everything in the library. A kernel of your own is named as for `tune`.
     """
     from tunekit import records
-    from tunekit.kernels.registry import find_kernel
+    from tunekit.kernels.registry import find_kernel, find_library_kernel
     from tunekit.search.confirm import confirm as confirm_problem
     from tunekit.search.confirm import pending
     from tunekit.store.database import Store
 
     only = None if kernel is None else find_kernel(kernel).name
-    console = report.Console(quiet=as_json)
+    console = report.Console(quiet=as_json, plain=verbose)
     confirmed: list[Confirmed] = []
     skipped: Counter[str] = Counter()
     failures: list[str] = []
     with ExitStack() as stack:
         host = stack.enter_context(arguments.gpu_host(device))
         store = stack.enter_context(Store.open(database or user_database()))
+        watch = stack.enter_context(watching(host, store.path, verbose=verbose, quiet=as_json))
         for item in pending([store, *arguments.open_shipped(stack)], host, only):
             name, title = item.row.problem.kernel, report.problem_text(item.row)
             reference = kernel or name
             try:
-                found = find_kernel(reference)
+                found = find_kernel(kernel) if kernel else find_library_kernel(name)
                 if found.source_hash != item.row.problem.kernel_hash:
                     skipped[f"{name}, whose source changed since: tune it again"] += 1
                     continue
                 with console.progress(title) as bar:
-                    confirmed.append(confirm_problem(item, found, reference, host, store, bar))
+                    confirmed.append(
+                        confirm_problem(item, found, reference, host, store, bar, tell=watch.tell)
+                    )
             except UnknownKernelError:
                 skipped[f"{name}, not of the library: `tunekit confirm path/file.py:{name}`"] += 1
             except (StoreError, WorkerError):
                 raise  # the next problem would fail of it too
             except TunekitError as error:
+                watch.failed(error)
                 failures.append(f"{title}: {error}")
         if as_json:
             click.echo(

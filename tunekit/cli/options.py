@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
+
+
+def not_nan(
+    context: click.Context, parameter: click.Parameter, value: float | None
+) -> float | None:
+    """Refuse what is in every range because it is in none."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number.", context, parameter)
+    return value
+
 
 database_option = click.option(
     "--db",
@@ -24,4 +35,7 @@ recorded_option = click.option(
 target_option = click.option(
     "--target",
     help="GPU model to compile and estimate for instead of measuring, such as rtx4090.",
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Print on standard error what is going on, line by line."
 )

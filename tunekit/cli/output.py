@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from tunekit.notices import TunekitWarning
+from tunekit.printable import one_line
 
 
 def print_json(data: Any) -> None:
@@ -22,7 +23,7 @@ def print_json(data: Any) -> None:
 
 def say_error(error: object) -> None:
     """One line on standard error."""
-    click.echo(f"tunekit: {' '.join(str(error).split())}", err=True)
+    click.echo(f"tunekit: {one_line(str(error))}", err=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import click
 from tunekit import arguments, report, report_json
 from tunekit.cli.options import database_option, json_option, recorded_option
 from tunekit.cli.output import print_json
+from tunekit.here import Here
 
 
 @click.command()
@@ -33,10 +34,11 @@ def show(
         _show_recorded(recorded, kernel, device, database, as_json)
         return
     rows = arguments.cached_rows(kernel, device, database)
+    here = Here.found()
     if as_json:
-        print_json([report_json.row_to_json(row) for row in rows])
+        print_json([report_json.row_to_json(row, here) for row in rows])
     elif rows:
-        report.Console().print_rows(rows)
+        report.Console().print_rows(rows, here)
     else:
         what = " on ".join(filter(None, [kernel, device])) or "anything"
         command = f"tunekit tune {kernel or 'KERNEL'} --shape S"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,19 @@ from tunekit.cli.options import (
     database_option,
     device_option,
     json_option,
+    not_nan,
     recorded_option,
     target_option,
+    verbose_option,
 )
 from tunekit.cli.output import say_error
+from tunekit.cli.watch import watching
 from tunekit.core.evaluation import Source
-from tunekit.errors import StoreError, TunekitError, UsageError, WorkerError
+from tunekit.errors import ClaimedError, StoreError, TunekitError, UsageError, WorkerError
 from tunekit.paths import shipped_landscapes, user_database
 
 if TYPE_CHECKING:
-    from tunekit.search.task import Result
+    from tunekit.search.task import Result, Task
 
 _DEFAULT_TRIALS = 60
 
@@ -51,6 +55,7 @@ _DEFAULT_TRIALS = 60
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
+    callback=not_nan,
     help="Seconds a problem, after which no further configuration is begun.",
 )
 @click.option(
@@ -58,11 +63,17 @@ _DEFAULT_TRIALS = 60
     is_flag=True,
     help="Measure with inputs still in the L2 cache, as after another op, not with a cold one.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the search and the inputs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    default=0,
+    help="Of the search and the inputs.",
+)
 @click.option("--param", "params", multiple=True, help="A scalar's value: scale=2.0. Repeatable.")
 @device_option
 @target_option
 @database_option
+@verbose_option
 @json_option
 def tune(
     kernel: str | None,
@@ -79,6 +90,7 @@ def tune(
     device: str | None,
     target: str | None,
     database: Path | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Tune KERNEL: a library name, package.module:NAME, or path/file.py:NAME.
@@ -104,35 +116,48 @@ def tune(
         raise UsageError("--recorded has shapes and dtypes: leave --shape, --shapes, --dtype away")
     else:
         launched, scalars = arguments.read_recorded(recorded, kernel, params)
-    console = report.Console(quiet=as_json)
+    console = report.Console(quiet=as_json, plain=verbose)
     results: list[Result] = []
     failures: list[TunekitError] = []
     with ExitStack() as stack:
         host = stack.enter_context(arguments.make_host(device, target, warm, console.say))
         store = stack.enter_context(Store.open(database or user_database()))
+        watch = stack.enter_context(watching(host, store.path, verbose=verbose, quiet=as_json))
         knowledge = Knowledge(shipped_landscapes(), [store])
         if recorded is not None:
             tuned = Tuned(arguments.cached_rows(None, None, database))
             found = workload(launched, tuned, host.device, scalars)
             tasks, failures = found.tasks, found.failures
+            for failure in failures:
+                watch.failed(failure)
             for note in found.notes:
                 click.echo(f"tunekit: {note}", err=True)
             if not tasks:
                 console.say(f"nothing to tune is left of {recorded}")
         if trials is None and host.source is Source.MEASURED:
             trials = _DEFAULT_TRIALS
-        for each in tasks:
+        taken: list[Task] = []  # what another process is at comes last, when it may be through
+        for number, each in enumerate(chain(tasks, taken)):
             task = replace(
                 each, trials=None if exhaustive else trials, timeout_s=timeout_s, seed=seed
             )
             title = f"{task.kernel.name} {report.shape_text(task.shape)} {task.dtype}"
             try:
                 with console.progress(title) as bar:
-                    results.append(tune_problem(task, host, store, bar, knowledge=knowledge))
+                    results.append(
+                        tune_problem(task, host, store, bar, knowledge=knowledge, tell=watch.tell)
+                    )
             except (StoreError, WorkerError):
                 raise  # the next problem would fail of it too
+            except ClaimedError as error:
+                if number < len(tasks):
+                    taken.append(each)
+                else:
+                    failures.append(error)
+                    watch.failed(error)
             except TunekitError as error:
                 failures.append(error)
+                watch.failed(error)
         if as_json:
             click.echo(
                 json.dumps([report_json.result_to_json(result) for result in results], indent=2)

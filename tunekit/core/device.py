@@ -264,13 +264,14 @@ def device_named(text: str) -> Device:
     spellings = {
         _compact(name): device for device in _KNOWN for name in (device.slug, *device.names)
     }
-    wanted = _compact(text)
+    wanted = _compact(text[:200])
     if wanted in spellings:
         return spellings[wanted]
     near = difflib.get_close_matches(wanted, spellings, n=1)
     hint = f"did you mean {spellings[near[0]].slug!r}? " if near else ""
     raise UnknownDeviceError(
-        f"no GPU named {text!r} in the device table: {hint}`tunekit devices` lists what is known"
+        f"no GPU named {text!r:.100} in the device table: {hint}"
+        "`tunekit devices` lists what is known"
     )
 
 

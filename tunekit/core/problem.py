@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tunekit.errors import ShapeError
+
+MAX_DIMS = 32
+"""Most dims of a shape: what records hold."""
+
+MAX_ELEMENTS = 2**48
+"""Elements of a tensor are fewer: 256 TiB of bytes."""
 
 ITEMSIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of one element of each dtype tunekit tunes."""
@@ -17,19 +24,28 @@ def parse_shape(text: str) -> tuple[int, ...]:
     """Read `64,128,254,254` (or `64x128x254x254`).
 
     Raises:
-        ShapeError: the text is no comma-separated list of positive integers.
+        ShapeError: the text is no comma-separated list of positive integers, has more than
+            `MAX_DIMS` of them, or their product is `MAX_ELEMENTS` or more.
     """
     parts = text.strip().strip("()[]").replace("x", ",").split(",")
     try:
-        shape = tuple(int(part) for part in parts)
+        shape = tuple(map(int, parts))
     except ValueError:
         raise ShapeError(
-            f"--shape {text!r}: expected positive integers separated by commas, "
+            f"--shape {_shown(text)}: expected positive integers separated by commas, "
             "such as 64,128,254,254"
         ) from None
     if any(size <= 0 for size in shape):
-        raise ShapeError(f"--shape {text!r}: every dim must be at least 1")
+        raise ShapeError(f"--shape {_shown(text)}: every dim must be at least 1")
+    if len(shape) > MAX_DIMS:
+        raise ShapeError(f"--shape {_shown(text)}: expected at most {MAX_DIMS} dims")
+    if math.prod(shape) >= MAX_ELEMENTS:
+        raise ShapeError(f"--shape {_shown(text)}: too many elements for any GPU")
     return shape
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")
 
 
 def parse_dtype(text: str) -> str:
@@ -41,7 +57,7 @@ def parse_dtype(text: str) -> str:
     name = text.lower().removeprefix("torch.")
     name = _DTYPE_ALIASES.get(name, name)
     if name not in ITEMSIZES:
-        raise ShapeError(f"--dtype {text!r}: expected one of {', '.join(ITEMSIZES)}")
+        raise ShapeError(f"--dtype {_shown(text)}: expected one of {', '.join(ITEMSIZES)}")
     return name
 
 

@@ -35,12 +35,16 @@ from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.expression import FUNCTIONS, VALUE_LIMIT, Expression, ExpressionError
 from tunekit.errors import SpaceError
+from tunekit.printable import one_line
 
 MAX_FILE_BYTES = 64 * 1024
 """Most bytes a space file may have."""
 
 MAX_POINTS = 1_000_000
 """Most points, valid or not, that `Space.configs` goes through."""
+
+MAX_WORK = 500_000_000
+"""Most characters of constraints that it computes: those of all of them, at each point."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TABLES = ("axes", "default", "constraints", "description")
@@ -207,6 +211,14 @@ class Space:
         self._check_context(context)
         if self.size > MAX_POINTS:
             raise _error(self.origin, "axes", f"they span more than {MAX_POINTS:,} points")
+        length = sum(len(constraint.expression.text) for constraint in self.constraints)
+        if self.size * length > MAX_WORK:
+            raise _error(
+                self.origin,
+                "constraints",
+                f"{length} characters at each of {self.size} points take too long; leave values "
+                "of an axis out",
+            )
         axis_names = self.axis_names
         names = dict(context)
         rejected: Counter[str] = Counter()
@@ -458,7 +470,7 @@ def _expression(value: object, key: str, origin: str, expected: str) -> Expressi
 
 def _error(origin: str, key: str, what: str) -> SpaceError:
     """`origin: key: what`, on one line whatever the file held."""
-    return SpaceError(_printable(": ".join(part for part in (origin, key, what) if part)))
+    return SpaceError(one_line(": ".join(part for part in (origin, key, what) if part)))
 
 
 def _unknown(name: str, kind: str, known: Iterable[str]) -> str:
@@ -498,7 +510,3 @@ def _shown(value: object) -> str:
 def _key(name: str) -> str:
     """A key as it is, unless it is long or would be misread."""
     return name if name.isidentifier() and len(name) <= 60 else _shown(name)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,25 @@ from triton.runtime.jit import JITCallable
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary
+from tunekit.errors import WorkerError
 from tunekit.evaluate.cubin import code_hash, read_resources
 from tunekit.kernels.plan import Launch, TensorMeta
 
 _GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.:\w]*)\.(?P<type>[bfsu]\d+)")
 _ASYNC_COPY = re.compile(
     r"cp\.async\.\w+\.shared\S*\.global\S*\s+\[[^\]]+\],\s*\[[^\]]+\],\s*(\w+)"
+)
+_NO_FILES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
 )
 
 
@@ -99,10 +113,20 @@ def compile_launch(launch: Launch, config: Config, scalars: Mapping[str, float])
     """Compile one configuration as the JIT would for these inputs.
 
     Raises:
-        Whatever Triton raises when the configuration does not compile.
+        WorkerError: files cannot be written, which is no configuration's fault.
+        Exception: whatever Triton raises when the configuration does not compile.
     """
-    kernel = _warmup(launch, config, scalars)
-    kernel = kernel.result() if hasattr(kernel, "result") else kernel
+    try:
+        kernel = _warmup(launch, config, scalars)
+        kernel = kernel.result() if hasattr(kernel, "result") else kernel
+    except OSError as error:
+        if error.errno not in _NO_FILES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise WorkerError(
+            f"the compiler cannot write its files: {where}{error.strerror}; make room, or set "
+            "TRITON_CACHE_DIR and TMPDIR to folders that have it"
+        ) from error
     return Compiled(kernel, _binary(kernel))
 
 

@@ -6,32 +6,29 @@ measurement in the same process would wait for its turn between two events of th
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import select
-import signal
 import socket
-import sys
-import warnings
+import time
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from tunekit import errors
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary, Status
 from tunekit.errors import TunekitError, WorkerError
-from tunekit.evaluate.compile import compile_for, compile_launch
-from tunekit.evaluate.early import hash_triton
+from tunekit.evaluate.compiler_children import Children
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.limits import unfit_reason
-from tunekit.evaluate.text import one_line
+from tunekit.evaluate.processes import end_if_forked
+from tunekit.evaluate.state import put_back
+from tunekit.evaluate.text import full_text, one_line
 from tunekit.kernels.plan import Launch, alignment_class
 from tunekit.kernels.registry import find_kernel
 
-_PR_SET_PDEATHSIG = 1
-_LONGEST_JOB = 2**16
+_CHECK_S = 0.5
+"""How often to look whether a process has ended whose pipe is not closed."""
 
 Key = tuple[Any, ...]
 
@@ -45,7 +42,8 @@ class Compilers:
     """Compiles configurations into Triton's cache, each at most once.
 
     Jobs are compiled in the order they were submitted. A process is a copy of this one (a fork), so
-    that it starts in no time; it never touches the GPU. One that dies costs the job it was at.
+    that it starts in no time; it never touches the GPU. One that dies costs the job it was at; one
+    that is at a job for longer than the job's `compile_deadline_s` is killed.
 
     Args:
         device: the GPU to compile for.
@@ -54,15 +52,18 @@ class Compilers:
 
     def __init__(self, device: Device, processes: int) -> None:
         self._device, self._most = device, max(processes, 1)
+        self._owner = os.getpid()
         self._numbers: dict[Key, int] = {}
         self._answers: dict[int, Outcome | TunekitError] = {}
         self._unsent: list[tuple[int, Job]] = []
-        self._compiling: dict[int, int] = {}  # number of a job, by the pipe of who compiles it
+        self._deadlines_s: dict[int, float] = {}
+        # The number of a job and until when it may take, by the pipe of who compiles it.
+        self._compiling: dict[int, tuple[int, float]] = {}
         self._idle_deaths = 0
         # One queue for all: whoever is free takes the next job. It keeps messages apart, and what
         # a process that died has not taken is still there.
         self._queue, theirs = (end.detach() for end in _socket_pair())
-        self._children = _Children(self._queue, theirs, device)
+        self._children = Children(self._queue, theirs, device)
         weakref.finalize(self, self._children.end)
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -73,13 +74,14 @@ class Compilers:
         Raises:
             TunekitError: the caller's mistake, such as a kernel that does not exist.
         """
-        for job in jobs:
-            try:
-                self._number(job)
-            except TunekitError:
-                raise
-            except Exception:
-                continue
+        with put_back():  # or processes forked from now on would have it as a plan leaves it
+            for job in jobs:
+                try:
+                    self._number(job)
+                except TunekitError:
+                    raise
+                except BaseException:
+                    continue
         self._pump(0.0)
 
     def outcome(self, job: Job) -> Outcome:
@@ -88,27 +90,38 @@ class Compilers:
         Raises:
             TunekitError: what the compiling process refused.
         """
-        number = self._number(job)
+        with put_back():
+            number = self._number(job)
         while number not in self._answers:
-            self._pump(None)
+            self._pump(_CHECK_S)
         return self._answer(number, job)
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """Compile jobs; yields (index, outcome) as each is known."""
         self.submit(jobs)
         waiting: dict[int, int] = {}
-        for index, job in enumerate(jobs):
-            try:
-                waiting[index] = self._number(job)
-            except TunekitError:
-                raise
-            except Exception as error:
-                yield index, Outcome(Status.ERROR, reason=one_line(error))
+        failed: dict[int, BaseException] = {}
+        with put_back():
+            for index, job in enumerate(jobs):
+                try:
+                    waiting[index] = self._number(job)
+                except TunekitError:
+                    raise
+                except BaseException as error:
+                    failed[index] = error
+        for index, failure in failed.items():
+            yield index, _failed(failure)
         while waiting:
             for index in [index for index, n in waiting.items() if n in self._answers]:
-                yield index, self._answer(waiting.pop(index), jobs[index])
+                try:
+                    outcome = self._answer(waiting.pop(index), jobs[index])
+                except TunekitError:
+                    raise
+                except BaseException as error:
+                    outcome = _failed(error)
+                yield index, outcome
             if waiting and not self._answers.keys() & waiting.values():
-                self._pump(None)
+                self._pump(_CHECK_S)
 
     def close(self) -> None:
         """End the processes."""
@@ -120,9 +133,11 @@ class Compilers:
         kernel = find_kernel(job.kernel)
         kernel.scalar_values(job.scalars)
         key = binary_key(job, kernel.launch_for(job.shape, job.dtype, self._device))
+        end_if_forked(self._owner)
         if key not in self._numbers:
-            self._numbers[key] = len(self._numbers)
-            self._unsent.append((self._numbers[key], job))
+            number = self._numbers[key] = len(self._numbers)
+            self._deadlines_s[number] = job.compile_deadline_s
+            self._unsent.append((number, job))
         return self._numbers[key]
 
     def _answer(self, number: int, job: Job) -> Outcome:
@@ -132,29 +147,43 @@ class Compilers:
             raise answer
         if answer.binary is None:
             return answer
-        launch = find_kernel(job.kernel).launch_for(job.shape, job.dtype, self._device)
-        x, y, z = launch.grid(job.config)
+        with put_back():
+            launch = find_kernel(job.kernel).launch_for(job.shape, job.dtype, self._device)
+            x, y, z = launch.grid(job.config)
+        end_if_forked(self._owner)
         reason = unfit_reason(answer.binary, job.config, self._device)
         status = Status.REJECTED if reason else Status.OK
         return Outcome(status, reason=reason, binary=answer.binary, grid=(x, y, z))
 
-    def _pump(self, timeout_s: float | None) -> None:
-        """Hand out what can be handed out, and read answers that are there or come in time."""
+    def _pump(self, timeout_s: float) -> None:
+        """Hand out what can be handed out, and take answers that are there or come in time."""
+        end_if_forked(self._owner)
         self._hand_out()
         if not self._children.pipes:
             return
-        ready, _, _ = select.select(list(self._children.pipes), [], [], timeout_s)
-        for pipe in ready:
-            for message in self._children.read(pipe):
-                if "started" in message:
-                    self._compiling[pipe] = message["started"]
-                else:
-                    del self._compiling[pipe]
-                    self._answers[message["number"]] = _read_answer(message)
-                    self._idle_deaths = 0
-            if pipe not in self._children.pipes:
-                self._died(pipe)
+        now = time.monotonic()
+        left_s = [until - now for _, until in self._compiling.values()]
+        for pipe, message in self._children.listen(max(min(timeout_s, *left_s, _CHECK_S), 0.0)):
+            if isinstance(message, str):
+                self._died(pipe, message)
+            elif "started" in message:
+                number = message["started"]
+                self._compiling[pipe] = number, message["at"] + self._deadlines_s[number]
+            else:
+                del self._compiling[pipe]
+                self._answers[message["number"]] = _read_answer(message)
+                self._idle_deaths = 0
+        self._kill_overdue()
         self._hand_out()
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for pipe, (number, until) in list(self._compiling.items()):
+            if until < now:
+                self._children.kill(pipe)
+                reason = f"compiling took longer than {self._deadlines_s[number]:g} s: killed"
+                self._answers[number] = Outcome(Status.TIMEOUT, reason=reason)
+                del self._compiling[pipe]
 
     def _hand_out(self) -> None:
         while self._unsent:
@@ -165,84 +194,26 @@ class Compilers:
             except BlockingIOError:
                 break  # the queue is full: later
             except OSError as error:
-                said = f"{type(error).__name__}: {error}"
+                said = one_line(error)
                 self._answers[number] = Outcome(Status.COMPILE_ERROR, reason=said)
             self._unsent.pop(0)
         open_jobs = len(self._numbers) - len(self._answers)
         while len(self._children.pipes) < min(self._most, open_jobs):
             self._children.fork()
 
-    def _died(self, pipe: int) -> None:
-        how = self._children.causes.pop(pipe)
+    def _died(self, pipe: int, how: str) -> None:
         if pipe in self._compiling:
+            number, _ = self._compiling.pop(pipe)
             reason = f"the compiler's process ended with {how}"
-            self._answers[self._compiling.pop(pipe)] = Outcome(Status.CRASHED, reason=reason)
+            self._answers[number] = Outcome(Status.CRASHED, reason=reason)
             return
         self._idle_deaths += 1
         if self._idle_deaths > self._most:
             raise WorkerError(f"processes that are to compile end at once, with {how}")
 
 
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, theirs
-
-
-class _Children:
-    """The processes, by the pipes they answer on.
-
-    Attributes:
-        causes: how those that died ended, by pipe.
-    """
-
-    def __init__(self, queue: int, theirs: int, device: Device) -> None:
-        self._queue, self._theirs, self._device = queue, theirs, device
-        self._owner = os.getpid()
-        self._buffers: dict[int, bytes] = {}
-        self._ended = False
-        self.pipes: dict[int, int] = {}
-        self.causes: dict[int, str] = {}
-
-    def fork(self) -> None:
-        """Start one more."""
-        hash_triton()
-        ours, answers = os.pipe()
-        with warnings.catch_warnings():
-            # Threads of this process do not exist in the new one, which needs none of them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if not pid:
-            _compile_forever(self._queue, self._theirs, answers, self._device, self._owner)
-        os.close(answers)
-        self.pipes[ours], self._buffers[ours] = pid, b""
-
-    def read(self, pipe: int) -> Iterator[dict[str, Any]]:
-        """Messages that are there; a process that has ended is taken out."""
-        data = os.read(pipe, 2**16)
-        *lines, self._buffers[pipe] = (self._buffers[pipe] + data).split(b"\n")
-        yield from map(json.loads, lines)
-        if not data:
-            self.causes[pipe] = self._bury(pipe)
-
-    def end(self) -> None:
-        """Kill them all; in a fork of the process that made them, nothing is done."""
-        if self._ended or os.getpid() != self._owner:
-            return
-        self._ended = True
-        os.close(self._queue)
-        os.close(self._theirs)
-        for pid in self.pipes.values():
-            os.kill(pid, signal.SIGKILL)
-        for pipe in list(self.pipes):
-            self._bury(pipe)
-
-    def _bury(self, pipe: int) -> str:
-        os.close(pipe)
-        del self._buffers[pipe]
-        _, status = os.waitpid(self.pipes.pop(pipe), 0)
-        code = os.waitstatus_to_exitcode(status)
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+def _failed(error: BaseException) -> Outcome:
+    return Outcome(Status.ERROR, reason=one_line(error), details=full_text(error))
 
 
 def _read_answer(message: dict[str, Any]) -> Outcome | TunekitError:
@@ -251,37 +222,11 @@ def _read_answer(message: dict[str, Any]) -> Outcome | TunekitError:
         return kind(message["reason"])
     if "binary" in message:
         return Outcome(Status.OK, binary=Binary(**message["binary"]))
-    return Outcome(Status.COMPILE_ERROR, reason=message["reason"])
+    status = Status(message["status"])
+    return Outcome(status, reason=message["reason"], details=message["details"])
 
 
-def _compile_forever(queue: int, tasks: int, answers: int, device: Device, parent: int) -> NoReturn:
-    """What a process does: take a job, compile it, answer; until the other end is gone."""
-    try:
-        # At the latest when whoever measures is gone, also while a compiler hangs.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.close(queue)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is in its buffer is not ours
-        compile_for(device)
-        while os.getppid() == parent and (data := os.read(tasks, _LONGEST_JOB)):
-            task = json.loads(data)
-            number = task["number"]
-            _say(answers, {"started": number})
-            _say(answers, {"number": number} | _compile(Job.from_json(task["job"]), device))
-    finally:
-        os._exit(0)  # nothing of the process this is a copy of may be flushed or torn down twice
-
-
-def _say(answers: int, message: dict[str, Any]) -> None:
-    os.write(answers, (json.dumps(message) + "\n").encode())
-
-
-def _compile(job: Job, device: Device) -> dict[str, Any]:
-    try:
-        kernel = find_kernel(job.kernel)
-        launch = kernel.launch_for(job.shape, job.dtype, device)
-        binary = compile_launch(launch, job.config, kernel.scalar_values(job.scalars)).binary
-    except TunekitError as error:
-        return {"refused": type(error).__name__, "reason": str(error)}
-    except Exception as error:
-        return {"reason": one_line(error)}
-    return {"binary": {name: getattr(binary, name) for name in Binary.__slots__}}
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs

@@ -11,8 +11,9 @@ from tunekit._version import __version__
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Provenance, Source
 from tunekit.errors import WorkerError
+from tunekit.evaluate.estimate_pool import EstimatePool
 from tunekit.evaluate.job import Job, Race
-from tunekit.evaluate.pool import EstimatePool, MeasuringPool, Pool, Worker
+from tunekit.evaluate.pool import MeasuringPool, Pool, Worker
 
 ESTIMATE_PROTOCOL = "estimate-1"
 

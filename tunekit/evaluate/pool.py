@@ -1,35 +1,32 @@
-"""Run jobs in worker processes that may die."""
+"""Run jobs in a worker process that may die, and go on with the next."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from queue import SimpleQueue
-from tempfile import TemporaryFile
-from threading import Event, Thread
+from threading import Event
 from types import TracebackType
-from typing import IO, Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
-from tunekit import errors
+from tunekit.core.config import Config
 from tunekit.core.evaluation import Status
+from tunekit.errors import WorkerError
 from tunekit.evaluate.job import Job, Outcome, Race
+from tunekit.evaluate.process import Process, WorkerDied
 
-_START_DEADLINE_S = 120.0
-_SEND_DEADLINE_S = 120.0
-_COMPILE_DEADLINE_S = 30.0
-_LAST_WORDS_BYTES = 2000
+_MOST_DEATHS = 4
+"""In a row, until it is asked whether the configurations are to blame."""
+_HARMLESS = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
+
+OnReady = Callable[[str, float], None]
 
 
 class Pool(Protocol):
     """Where jobs run; search does not know more."""
+
+    on_ready: OnReady
+    """Told a worker's mode, and how many seconds its imports took, whenever one has started."""
 
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """Evaluate jobs; yields (index, outcome) as each is done."""
@@ -66,16 +63,8 @@ class MeasuringPool(Pool, Protocol):
         ...
 
 
-class WorkerDied(Exception):  # noqa: N818 - an event the pool handles
-    """The worker process ended or was killed; carries why."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 class Worker:
-    """One child process in one mode, respawned when it dies.
+    """One child process in one mode, started anew when it dies.
 
     Args:
         mode: `device:INDEX`, `compile` or `interpret` (see `worker.make_evaluator`).
@@ -83,17 +72,17 @@ class Worker:
 
     Attributes:
         import_s: seconds the process took to import PyTorch and Triton, 0.0 until it is ready.
+        on_ready: told the mode and those seconds whenever a process has started.
     """
 
     def __init__(self, mode: str, target: str) -> None:
         self._mode, self._target = mode, target
         self.import_s = 0.0
-        self._ready = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests = -1
-        self._answers = -1
-        self._buffer = b""
-        self._stderr: IO[bytes] | None = None
+        self.on_ready: OnReady = lambda mode, import_s: None
+        self._process: Process | None = None
+        self._noted: Process | None = None
+        self._ahead_s = 0.0
+        self._deaths = 0
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +105,8 @@ class Worker:
             given_up: once it is set, no further job is sent.
 
         Raises:
-            TunekitError: what the worker refused, or WorkerError when it does not start.
+            TunekitError: what the worker refused, or WorkerError when it does not start, or dies
+                whatever it is given.
         """
         first, together = 0, True
         while first < len(jobs) and not (given_up and given_up.is_set()):
@@ -127,12 +117,15 @@ class Worker:
                     if message["type"] == "started":
                         started = True
                     elif message["type"] == "done":
-                        yield first, Outcome.from_json(message["outcome"])
+                        yield first, self._outcome(message)
                         first, started = first + 1, False
             except WorkerDied as death:
+                if given_up and given_up.is_set():
+                    return
+                self._count(death)
                 if started or not together:
                     # Known to be this job's doing: it was running, or being prepared, alone.
-                    yield first, Outcome(death.status, reason=str(death))
+                    yield first, _outcome_of(death)
                     first += 1
                 else:
                     together = False  # it died while preparing: find out on which job
@@ -144,7 +137,8 @@ class Worker:
         """Compile jobs; yields (index, outcome) as each is known, in any order.
 
         Raises:
-            TunekitError: what the worker refused, or WorkerError when it does not start.
+            TunekitError: what the worker refused, or WorkerError when it does not start, or dies
+                whatever it is given.
         """
         left, together = list(range(len(jobs))), True
         while left:
@@ -153,12 +147,13 @@ class Worker:
                 for message in self._request("compile", [jobs[index] for index in batch]):
                     index = batch[message["index"]]
                     left.remove(index)
-                    yield index, Outcome.from_json(message["outcome"])
+                    yield index, self._outcome(message)
             except WorkerDied as death:
+                self._count(death)
                 if together:
                     together = False
                 else:
-                    yield left.pop(0), Outcome(death.status, reason=str(death))
+                    yield left.pop(0), _outcome_of(death)
             except (GeneratorExit, KeyboardInterrupt):
                 self.close()
                 raise
@@ -169,220 +164,127 @@ class Worker:
         Nothing is said of failures: they show when the job is compiled or evaluated.
         """
         if jobs:
+            self._ahead_s = sum(job.compile_deadline_s for job in jobs)
             # A worker that has died starts again with the next request that is answered.
             with suppress(WorkerDied):
-                self._send({"task": "compile_ahead", "jobs": [job.to_json() for job in jobs]})
+                self._send("compile_ahead", jobs)
 
     def race(self, jobs: Sequence[Job], rounds: int) -> Race:
         """Interleaved samples of several configurations of a problem, and of a plain copy.
 
+        All were measured before, so that a worker that dies of it is given a second chance.
+
         Raises:
-            WorkerError: the worker died.
+            TunekitError: what the worker refused, or WorkerError when it dies again.
         """
-        deadline_s = sum(job.deadline_s for job in jobs)
         try:
-            self._send({"task": "race", "jobs": [job.to_json() for job in jobs], "rounds": rounds})
-            message = self._receive(deadline_s)
+            return self._race(jobs, rounds)
         except WorkerDied as death:
-            raise errors.WorkerError(f"measuring the finalists: {death}") from death
-        return Race.from_json(message)
+            self._count(death)
+        try:
+            return self._race(jobs, rounds)
+        except WorkerDied as death:
+            self._count(death)
+            raise WorkerError(f"measuring the finalists: {death}") from death
 
     def close(self) -> None:
         """End the process, and those it started."""
-        if self._process is None:
-            return
-        os.close(self._requests)
-        os.close(self._answers)
-        # Before it is waited for: until then nobody else has its number.
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
-        self._ready = False
-        self._buffer = b""
-        if self._stderr is not None:
-            self._stderr.close()
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     def interrupt(self) -> None:
         """Kill the process, from any thread: the one that waits for it finds it dead."""
         process = self._process
         if process is not None:
-            process.kill()
+            process.interrupt()
 
     def start(self) -> None:
         """Start the process, if there is none, and do not wait for it."""
-        if self._process is None:
-            self._start()
+        self._running()
 
     def _request(self, task: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-        self._send({"task": task, "jobs": [job.to_json() for job in jobs]})
-        compile_s = _COMPILE_DEADLINE_S * len(jobs)
+        """The answers to a request but for its end."""
+        self._send(task, jobs)
+        compile_s = sum(job.compile_deadline_s for job in jobs) + self._ahead_s
         deadline_s = jobs[0].deadline_s + compile_s
         while True:
             message = self._receive(deadline_s)
-            if message["type"] == "end":
-                return
+            match message["type"]:
+                case "end":
+                    break
+                case "restart":
+                    self.close()
+                    break
+                case "started":
+                    deadline_s = jobs[message["index"]].deadline_s
             yield message
-            if task == "evaluate":
-                deadline_s = max(job.deadline_s for job in jobs)
+        self._ahead_s = 0.0
 
-    def _start(self) -> None:
-        self._stderr = TemporaryFile()  # noqa: SIM115 - as long as the process; close() ends both
-        their_in, our_out = os.pipe()
-        our_in, their_out = os.pipe()
-        environment = dict(os.environ)
-        environment.pop("TRITON_INTERPRET", None)
-        if self._mode == "interpret":
-            environment["TRITON_INTERPRET"] = "1"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunekit.evaluate.worker",
-             self._mode, self._target, str(their_in), str(their_out)],
-            pass_fds=(their_in, their_out),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )  # fmt: skip
-        os.close(their_in)
-        os.close(their_out)
-        os.set_blocking(our_out, False)
-        self._requests, self._answers = our_out, our_in
+    def _race(self, jobs: Sequence[Job], rounds: int) -> Race:
+        self._send("race", jobs, rounds=rounds)
+        message = self._receive(sum(job.deadline_s for job in jobs))
+        if message["type"] == "restart":
+            self.close()
+            raise WorkerDied(Status.ERROR, "the GPU's memory is held by earlier jobs", "")
+        race = Race.from_json(message)
+        self._deaths = 0
+        return race
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        """Write a request; a worker that is starting or busy finds it later."""
-        self.start()
-        data = (json.dumps(message) + "\n").encode()
-        until = time.monotonic() + _SEND_DEADLINE_S
-        while data:
-            try:
-                data = data[os.write(self._requests, data) :]
-            except BlockingIOError:
-                self._await_ready()
-                readable, writable = self._wait(until, [self._requests])
-                if readable:
-                    self._read()  # or both ends might wait for the other to read
-                elif not writable:
-                    reason = f"took no request within {_SEND_DEADLINE_S:g} s: killed"
-                    self._raise_death(Status.TIMEOUT, reason)
-            except BrokenPipeError:
-                self._await_ready()
-                self._raise_death(Status.CRASHED, "ended before the job was sent")
+    def _send(self, task: str, jobs: Sequence[Job], **more: Any) -> None:
+        message = {"task": task, "jobs": [job.to_json() for job in jobs]} | more
+        try:
+            self._running().send(message)
+        except WorkerDied:
+            self._running().send(message)  # it may have died since the last answer: nobody's doing
 
     def _receive(self, deadline_s: float) -> dict[str, Any]:
-        """The next message; kills the worker when none comes in time."""
-        self._await_ready()
-        return self._next(deadline_s)
+        process = self._running()
+        if process.import_s is None:
+            process.await_ready()
+        if self._noted is not process:
+            self._noted, self.import_s = process, process.import_s or 0.0
+            self.on_ready(self._mode, self.import_s)
+        return process.receive(deadline_s)
 
-    def _await_ready(self) -> None:
-        if self._ready:
+    def _running(self) -> Process:
+        if self._process is None or self._process.closed:
+            self._process = Process(self._mode, self._target)
+        return self._process
+
+    def _outcome(self, message: dict[str, Any]) -> Outcome:
+        self._deaths = 0
+        outcome = Outcome.from_json(message["outcome"])
+        if outcome.status in (Status.CRASHED, Status.TIMEOUT) and not outcome.details:
+            return replace(outcome, details=self._running().said())  # by a compiler
+        return outcome
+
+    def _count(self, death: WorkerDied) -> None:
+        """After some deaths in a row, find out whether the configurations are to blame.
+
+        Raises:
+            WorkerError: they are not: a harmless one fails too.
+        """
+        self._deaths += 1
+        if self._deaths < _MOST_DEATHS:
             return
+        self._deaths = 0
+        probe = Job("identity", (4096,), "float32", {}, _HARMLESS, self._target)
+        said = ""
         try:
-            self.import_s = float(self._next(_START_DEADLINE_S)["import_s"])
-        except WorkerDied as death:
-            raise errors.WorkerError(f"the {self._mode} worker does not start: {death}") from death
-        except errors.TunekitError:
-            self.close()  # it ends after that
-            raise
-        self._ready = True
-
-    def _next(self, deadline_s: float) -> dict[str, Any]:
-        until = time.monotonic() + deadline_s
-        while b"\n" not in self._buffer:
-            if not self._wait(until, [])[0]:
-                self._raise_death(Status.TIMEOUT, f"no answer within {deadline_s:g} s: killed")
-            self._read()
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        if message["type"] == "refused":
-            raise getattr(errors, message["error"], errors.TunekitError)(message["message"])
-        return message
-
-    def _wait(self, until: float, to_write: list[int]) -> tuple[list[int], list[int]]:
-        """Which of the pipes can be read, and written; none when the time is over."""
-        left = max(until - time.monotonic(), 0.0)
-        readable, writable, _ = select.select([self._answers], to_write, [], left)
-        return readable, writable
-
-    def _read(self) -> None:
-        data = os.read(self._answers, 2**16)
-        if not data:
-            self._raise_death(Status.CRASHED, "")
-        self._buffer += data
-
-    def _last_words(self) -> str:
-        """The last line of what the worker wrote to its standard error."""
-        assert self._stderr is not None
-        size = os.fstat(self._stderr.fileno()).st_size
-        start = max(size - _LAST_WORDS_BYTES, 0)
-        said = os.pread(self._stderr.fileno(), _LAST_WORDS_BYTES, start)
-        lines = said.decode(errors="replace").strip().splitlines()
-        return f": {lines[-1].strip()[:200]}" if lines else ""
-
-    def _raise_death(self, status: Status, reason: str) -> None:
-        assert self._process is not None
-        process = self._process
-        if status is Status.CRASHED:
-            code = process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit status {code}"
-            said = self._last_words()
-            reason = reason or f"the worker process ended with {how}{said}"
-        self.close()
-        raise WorkerDied(status, reason)
+            for message in self._request("evaluate", [probe]):
+                if message["type"] == "done":
+                    outcome = Outcome.from_json(message["outcome"])
+                    said = "" if outcome.status is Status.OK else outcome.reason
+        except WorkerDied as another:
+            said = str(another)
+        if said:
+            raise WorkerError(
+                f"the {self._mode} worker died {_MOST_DEATHS} times in a row ({death}), and then "
+                f"failed at the plain kernel `identity` too ({said}): no configuration is to "
+                "blame; `tunekit doctor` looks at the GPU and the installation"
+            ) from death
 
 
-class EstimatePool:
-    """For a GPU that is not present: a compiler and an interpreter, side by side."""
-
-    def __init__(self, target: str) -> None:
-        self._compiler = Worker("compile", target)
-        self._interpreter = Worker("interpret", target)
-
-    def compile(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
-        """What compiling each job gives, as it is known."""
-        return self._compiler.compile(jobs)
-
-    def compile_ahead(self, jobs: Sequence[Job]) -> None:
-        """Begin to compile jobs and do not wait."""
-        self._compiler.compile_ahead(jobs)
-
-    def evaluate(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
-        """The estimate of each job, verified by the interpreter."""
-        checked: SimpleQueue[Outcome | Exception] = SimpleQueue()
-        given_up = Event()
-        thread = Thread(target=self._check, args=(jobs, checked, given_up), daemon=True)
-        thread.start()
-        try:
-            for index, estimated in self._compiler.evaluate(jobs):
-                verified = checked.get()
-                if isinstance(verified, Exception):
-                    raise verified
-                yield index, _joined(estimated, verified)
-        except BaseException:
-            given_up.set()
-            self._interpreter.interrupt()
-            raise
-        finally:
-            thread.join()
-
-    def _check(
-        self, jobs: Sequence[Job], checked: SimpleQueue[Outcome | Exception], given_up: Event
-    ) -> None:
-        try:
-            for _, outcome in self._interpreter.evaluate(jobs, given_up):
-                checked.put(outcome)
-        except Exception as error:
-            checked.put(error)  # raised where the results are awaited
-
-    def close(self) -> None:
-        """End both workers."""
-        self._compiler.close()
-        self._interpreter.close()
-
-
-def _joined(estimated: Outcome, verified: Outcome) -> Outcome:
-    if estimated.status is not Status.OK:
-        return estimated
-    if verified.status is not Status.OK:
-        return replace(verified, binary=estimated.binary)
-    return replace(estimated, verified_by=verified.verified_by, max_error=verified.max_error)
+def _outcome_of(death: WorkerDied) -> Outcome:
+    return Outcome(death.status, reason=str(death), details=death.details)

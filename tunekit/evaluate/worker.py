@@ -5,6 +5,7 @@ Run as `python -m tunekit.evaluate.worker MODE TARGET IN_FD OUT_FD`; kernels may
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -16,9 +17,18 @@ from typing import Any, NoReturn, Protocol, TextIO
 
 from tunekit.core.device import device_named
 from tunekit.core.evaluation import Status
-from tunekit.errors import TunekitError
+from tunekit.errors import DeviceMemoryError, TunekitError
 from tunekit.evaluate.job import Job, Outcome
-from tunekit.evaluate.text import one_line
+from tunekit.evaluate.keeper import keep
+from tunekit.evaluate.processes import JOB_MARK, STACKS_SIGNAL, end_if_forked
+from tunekit.evaluate.state import put_back
+from tunekit.evaluate.text import full_text, one_line
+
+_REFUSALS = (
+    "invalid argument",
+    "invalid configuration argument",
+    "too many resources requested for launch",
+)
 
 
 class Evaluator(Protocol):
@@ -68,7 +78,7 @@ def _device_evaluator(index: int) -> tuple[Evaluator, float]:
 
 
 def serve(evaluator: Any, requests: TextIO, send: Any) -> None:
-    """Answer requests until the pipe closes.
+    """Answer requests until the pipe closes, or this process is to be replaced.
 
     A request is a JSON line with a task and its jobs:
 
@@ -76,56 +86,129 @@ def serve(evaluator: Any, requests: TextIO, send: Any) -> None:
     - `compile`: answered by a `done` for each job as it is known, in any order, and an `end`;
     - `compile_ahead`: not answered; what is wrong shows when the job is compiled or evaluated;
     - `race`, with a number of `rounds`: answered by `samples`.
+
+    `restart`, in place of what would come next, says that the last job has left behind what only
+    a new process is rid of.
     """
+    fit, served = True, False
+
+    def say(message: Mapping[str, Any]) -> None:
+        nonlocal served
+        served = served or message["type"] == "done"
+        send(message)
+
     for line in requests:
         request = json.loads(line)
         jobs = [Job.from_json(job) for job in request["jobs"]]
         try:
             match request["task"]:
                 case "race":
-                    race = evaluator.race(jobs, request["rounds"])
-                    send({"type": "samples"} | race.to_json())
+                    with put_back() as lost:
+                        race = evaluator.race(jobs, request["rounds"])
+                    fit = fit and not lost
+                    say({"type": "samples"} | race.to_json())
                 case "compile_ahead":
                     with suppress(TunekitError):
-                        _prepare(evaluator, jobs)
+                        fit = _prepare(evaluator, jobs) and fit
                 case "compile":
-                    for index, outcome in evaluator.compile(jobs):
-                        send({"type": "done", "index": index, "outcome": outcome.to_json()})
-                    send({"type": "end"})
+                    with put_back() as lost:
+                        for index, outcome in evaluator.compile(jobs):
+                            fit = fit and not _needs_a_new_process(outcome)
+                            say({"type": "done", "index": index, "outcome": outcome.to_json()})
+                    fit = fit and not lost
+                    say({"type": "end" if fit else "restart"})
+                    if not fit:
+                        return
                 case _:
-                    _evaluate_all(evaluator, jobs, send)
+                    fit = _prepare(evaluator, jobs) and fit
+                    if not _evaluate_all(evaluator, jobs, say, fit):
+                        say({"type": "restart"})
+                        return
+        except DeviceMemoryError as error:
+            # Only of a new process it is known that no earlier job holds the memory.
+            say({"type": "restart"} if served else _refusal(error))
+            if served:
+                return
         except TunekitError as error:
-            send({"type": "refused", "error": type(error).__name__, "message": str(error)})
+            say(_refusal(error))
 
 
-def _evaluate_all(evaluator: Evaluator, jobs: Sequence[Job], send: Any) -> None:
-    _prepare(evaluator, jobs)
+def _refusal(error: TunekitError) -> dict[str, Any]:
+    return {"type": "refused", "error": type(error).__name__, "message": str(error)}
+
+
+def _needs_a_new_process(outcome: Outcome) -> bool:
+    """Whether a job has failed in a way that the next ones may feel."""
+    said = outcome.reason
+    return outcome.status is Status.ERROR and ("CUDA" in said or "out of memory" in said)
+
+
+def _evaluate_all(evaluator: Evaluator, jobs: Sequence[Job], send: Any, fit: bool) -> bool:
+    """Whether this process is fit for more; what has made it unfit before, the first job bears."""
     for index, job in enumerate(jobs):
         send({"type": "started", "index": index})
-        send({"type": "done", "index": index, "outcome": _evaluate(evaluator, job).to_json()})
+        with put_back() as lost:
+            outcome, survived = _evaluate(evaluator, job)
+        send({"type": "done", "index": index, "outcome": outcome.to_json()})
+        if lost or not (survived and fit):
+            return False
     send({"type": "end"})
+    return True
 
 
-def _prepare(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
+def _prepare(evaluator: Evaluator, jobs: Sequence[Job]) -> bool:
+    """Whether this process is fit for more."""
+    lost: list[str] = []
     try:
-        evaluator.prepare(jobs)
+        with put_back() as lost:
+            evaluator.prepare(jobs)
     except TunekitError:
         raise
-    except Exception as error:
-        if is_sticky(error):
-            raise
+    except BaseException as error:
         # The job at fault fails again when it is evaluated, and that one alone.
+        return _is_fit_after(error)
+    return not lost
 
 
-def _evaluate(evaluator: Evaluator, job: Job) -> Outcome:
+def _evaluate(evaluator: Evaluator, job: Job) -> tuple[Outcome, bool]:
+    """What a job gives, and whether this process is fit for more.
+
+    Whatever code of a kernel raises, SystemExit too, is the job's own failure.
+    """
     try:
-        return evaluator.evaluate(job)
+        return evaluator.evaluate(job), True
     except TunekitError:
         raise
-    except Exception as error:
-        if is_sticky(error):
-            raise
-        return Outcome(Status.ERROR, reason=one_line(error))
+    except BaseException as error:
+        outcome = Outcome(Status.ERROR, reason=one_line(error), details=full_text(error))
+        return outcome, _is_fit_after(error)
+
+
+def _is_fit_after(error: BaseException) -> bool:
+    """Whether this process is fit for more after a job has failed so.
+
+    Raises:
+        BaseException: the error, where the CUDA context is lost.
+    """
+    if is_out_of_memory(error) or is_refused_launch(error):
+        return False
+    if is_sticky(error):
+        raise error
+    return True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the GPU has no memory left; who holds it is not known, a new process does not."""
+    said = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or (
+        "out of memory" in said and ("cuda" in said or "gpu" in said)
+    )
+
+
+def is_refused_launch(error: BaseException) -> bool:
+    """Whether CUDA would not begin a launch, such as of too many programs: nothing is lost."""
+    said = str(error)
+    return "CUDA" in said and any(each in said for each in _REFUSALS)
 
 
 def is_sticky(error: BaseException) -> bool:
@@ -139,9 +222,14 @@ def is_sticky(error: BaseException) -> bool:
 def main(argv: Sequence[str]) -> int:
     """Serve on the given descriptors."""
     mode, target, in_fd, out_fd = argv
+    own = os.getpid()
     with os.fdopen(int(out_fd), "w", buffering=1) as out:
 
         def send(message: Mapping[str, Any]) -> None:
+            end_if_forked(own)
+            if message["type"] == "started":
+                with suppress(OSError):
+                    os.write(2, JOB_MARK)
             out.write(json.dumps(message) + "\n")
 
         for descriptor in (int(in_fd), int(out_fd)):
@@ -150,23 +238,36 @@ def main(argv: Sequence[str]) -> int:
         try:
             evaluator, import_s = make_evaluator(mode, target)
         except TunekitError as error:
-            send({"type": "refused", "error": type(error).__name__, "message": str(error)})
+            send(_refusal(error))
             return 1
-        send({"type": "ready", "import_s": import_s})
+        send({"type": "ready", "import_s": import_s, "pid": own})
         with os.fdopen(int(in_fd)) as requests:
             try:
                 serve(evaluator, requests, send)
-            except Exception as error:
+            except BaseException as error:
                 _die(error)
     return 0
 
 
-def _die(error: Exception) -> NoReturn:
+def _die(error: BaseException) -> NoReturn:
     """End the process with the error as its last words, whatever a lost CUDA context adds."""
     traceback.print_exception(error)
     print(one_line(error), file=sys.stderr, flush=True)
     os._exit(1)
 
 
+def _run(argv: Sequence[str]) -> NoReturn:
+    """Serve in a process that is kept, and end without what a kernel left to be done at exit."""
+    keep(int(argv[2]))
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
+    status = 1
+    try:
+        status = main(argv)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _run(sys.argv[1:])

@@ -48,14 +48,27 @@ def find_kernel(reference: str) -> Kernel:
     )
 
 
+def find_library_kernel(name: str) -> Kernel:
+    """The library's kernel of that name, or one derived from it; nothing is imported by the name.
+
+    A database may come from anybody: what it says a kernel is called must not choose what runs.
+
+    Raises:
+        UnknownKernelError: the library has none of that name.
+    """
+    if ":" in name:
+        raise UnknownKernelError(f"{name!r} is no kernel of the library")
+    return find_kernel(name)
+
+
 def _library_kernel(name: str) -> Kernel:
     from tunekit.kernels.library import KERNELS
 
     if name in KERNELS:
         return KERNELS[name]
-    near = difflib.get_close_matches(name, KERNELS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name[:200], KERNELS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "`tunekit kernels` lists them"
-    raise UnknownKernelError(f"unknown kernel {name!r}; {hint}")
+    raise UnknownKernelError(f"unknown kernel {name!r:.200}; {hint}")
 
 
 def _load_module(name: str) -> Any:
@@ -66,7 +79,7 @@ def _load_module(name: str) -> Any:
 
 
 def _load_file(path: Path) -> Any:
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # pathlib's own raises where links go round in circles
     name = f"tunekit_kernel_file_{path.stem}"
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):

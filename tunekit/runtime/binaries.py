@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import triton
+from triton import knobs
 from triton.compiler import CompiledKernel
 
 from tunekit.core.config import Config
@@ -29,6 +30,7 @@ from tunekit.kernels.plan import Constant, Launch, alignment_class
 from tunekit.paths import cache_folder
 
 _FORMAT = 1
+_MAX_BYTES = 1_000_000
 _NEEDED = (".json", ".cubin")
 _ELSEWHERE = frozenset({"TRITON_CACHE_DIR", "TRITON_HOME"})
 """Settings of Triton that say where things lie, not what is compiled."""
@@ -37,12 +39,12 @@ _ELSEWHERE = frozenset({"TRITON_CACHE_DIR", "TRITON_HOME"})
 def load(kernel: Kernel, launch: Launch, config: Config, device: Device) -> Any:
     """The compiled kernel that an earlier process ran for such a launch; None if none is known."""
     try:
-        entry = json.loads(_path(kernel, launch, config, device).read_text(encoding="utf-8"))
-        files = {str(name): str(path) for name, path in entry["files"].items()}
+        entry = json.loads(_text(_path(kernel, launch, config, device)))
+        files = {str(name): _inside(str(path)) for name, path in entry["files"].items()}
         signature = {str(name): _as_tuples(kind) for name, kind in entry["signature"].items()}
         source = SimpleNamespace(fn=launch.function, signature=signature, constants={})
         return CompiledKernel(source, files, str(entry["hash"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # no such file, or not as it was left: Triton answers instead
 
 
@@ -77,6 +79,26 @@ def _path(kernel: Kernel, launch: Launch, config: Config, device: Device) -> Pat
     text = "\n".join(_parts(kernel, launch, config, device))
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     return cache_folder() / "binaries" / f"{name}.json"
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError("no entry is that large")
+    return content
+
+
+def _inside(path: str) -> str:
+    """The path of a file of Triton's own cache: what lies elsewhere is not launched.
+
+    Raises:
+        ValueError: it lies elsewhere.
+    """
+    folder = os.path.realpath(knobs.cache.dir)
+    if not os.path.realpath(path).startswith(os.path.join(folder, "")):
+        raise ValueError("not in Triton's cache")
+    return path
 
 
 def _parts(kernel: Kernel, launch: Launch, config: Config, device: Device) -> Iterator[str]:

@@ -17,6 +17,7 @@ from tunekit.store.cache import CacheRow, read_cache_like
 from tunekit.store.rows import sort_key
 
 _Key = tuple[str, str, str, str, str]
+_LARGEST = 2**200
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,12 @@ def merged_rows(person: Sequence[CacheRow], shipped: Sequence[CacheRow]) -> list
 
 
 def size_of(problem: Problem) -> int:
-    """The product of the dims: how large a problem is, for finding the nearest."""
-    return math.prod(size for _, size in problem.dims)
+    """The product of the dims: how large a problem is, for finding the nearest.
+
+    No larger than `_LARGEST`: what a database says must not make a call fail of a ratio too large
+    for a float.
+    """
+    return min(math.prod(size for _, size in problem.dims), _LARGEST)
 
 
 def _grouped(rows: Iterable[CacheRow]) -> Group:

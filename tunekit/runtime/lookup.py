@@ -16,7 +16,7 @@ from tunekit.core.evaluation import Source
 from tunekit.core.problem import Problem, parse_dtype
 from tunekit.core.space import Space, context
 from tunekit.errors import ShapeError, SpaceError, UnknownDeviceError
-from tunekit.gpu import device_at, gpu_count
+from tunekit.gpu import device_at, driver_of, gpu_count
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
@@ -122,7 +122,10 @@ def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice
 
     def others(rows: Sequence[Sized]) -> tuple[list[CacheRow], list[CacheRow]]:
         launched = [each for each in rows if _has_axes(space, each.row.config)]
-        return neighbours(launched, problem, launch, device, triton.__version__)
+        driver = _running_driver(launched, device)
+        return neighbours(
+            launched, problem, launch, device, triton.__version__, running_driver=driver
+        )
 
     def allowed(rows: Iterable[CacheRow], served: Served) -> Iterator[Choice]:
         for row in rows:
@@ -144,6 +147,12 @@ def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice
     yield from allowed(far_estimated, Served.ESTIMATED)
     if default is None:
         space.default(names)  # says what is wrong with it
+
+
+def _running_driver(rows: Sequence[Sized], device: Device) -> str:
+    """Empty where it makes no difference, and the driver need not be asked."""
+    differ = len({each.row.provenance.driver for each in rows}) > 1
+    return driver_of(device) if differ else ""
 
 
 def nearest_row(problem: Problem) -> CacheRow | None:

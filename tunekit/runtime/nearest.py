@@ -42,7 +42,7 @@ class Limits:
 
 LIMITS = Limits()
 
-_Rank = tuple[float, bool, int, tuple[tuple[str, int], ...]]
+_Rank = tuple[float, int, int, tuple[tuple[str, int], ...]]
 
 
 def neighbours(
@@ -52,6 +52,7 @@ def neighbours(
     device: Device,
     running_triton: str,
     limits: Limits = LIMITS,
+    running_driver: str = "",
 ) -> tuple[list[CacheRow], list[CacheRow]]:
     """The rows to serve, best first, and those that the default is better than.
 
@@ -62,6 +63,7 @@ def neighbours(
         device: where it runs.
         running_triton: a row of another Triton loses a tie.
         limits: other ones, to judge them.
+        running_driver: so does, after that, a row of another driver; empty if it is not known.
     """
     size = max(size_of(problem), 1)
     near: list[tuple[_Rank, CacheRow]] = []
@@ -76,7 +78,8 @@ def neighbours(
         far = crowded and distance > limits.far
         if idle or crowded:
             distance **= limits.misfit
-        foreign = other.row.provenance.triton != running_triton
+        foreign = 2 * (other.row.provenance.triton != running_triton)
+        foreign += bool(running_driver) and other.row.provenance.driver != running_driver
         rank = (distance, foreign, -other.size, other.row.problem.dims)
         (beyond if far else near).append((rank, other.row))
     for found in (near, beyond):

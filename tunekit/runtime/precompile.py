@@ -19,7 +19,7 @@ from tunekit.evaluate.job import Job
 from tunekit.gpu import device_at, gpu_count
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import alignment_class
-from tunekit.kernels.registry import find_kernel
+from tunekit.kernels.registry import find_kernel, find_library_kernel
 from tunekit.runtime import binaries
 from tunekit.runtime.lookup import Choice, lookup
 from tunekit.store.cache import CacheRow
@@ -160,6 +160,6 @@ def _kernel_of(row: CacheRow, reference: str | None) -> Kernel | None:
     if reference:
         return find_kernel(reference)
     try:
-        return find_kernel(row.problem.kernel)  # of the library, or derived from one of it
+        return find_library_kernel(row.problem.kernel)
     except UnknownKernelError:
         return None

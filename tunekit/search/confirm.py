@@ -11,6 +11,7 @@ from tunekit.core.evaluation import Decision, Evaluation, Source
 from tunekit.core.problem import Problem
 from tunekit.evaluate.host import Host
 from tunekit.kernels.kernel import Kernel
+from tunekit.search.events import Tell, tell_nobody
 from tunekit.search.session import Session
 from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import project_study
@@ -73,7 +74,14 @@ def pending(stores: Sequence[Store], host: Host, kernel: str | None = None) -> l
 
 
 def confirm(
-    item: Pending, kernel: Kernel, reference: str, host: Host, store: Store, progress: Progress
+    item: Pending,
+    kernel: Kernel,
+    reference: str,
+    host: Host,
+    store: Store,
+    progress: Progress,
+    *,
+    tell: Tell = tell_nobody,
 ) -> Confirmed:
     """Measure the candidates and the default, decide anew, store it.
 
@@ -84,6 +92,7 @@ def confirm(
         host: measures.
         store: takes the evaluations and the decision.
         progress: told of every evaluation.
+        tell: told of every event.
 
     Raises:
         NothingTunedError: none of them passed.
@@ -91,12 +100,12 @@ def confirm(
     began = time.monotonic()
     row = item.row
     task = Task(kernel, reference, row.shape, row.problem.dtype, kernel.scalar_values())
-    session = Session.start(task, host, store, progress)
+    session = Session.start(task, host, store, progress, tell)
     configs = list(item.candidates)[:MOST_CONFIRMED]
     default = session.default()
     if default not in configs:
         configs.append(default)
-    progress.begin(len(configs), ())
+    session.begin(len(configs))
     found = {evaluation.config: evaluation for evaluation in session.evaluate(configs)}
     try:
         result = session.conclude(found, known=0, space_size=len(configs), began=began)

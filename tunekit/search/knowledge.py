@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tunekit import records
+from tunekit.core.config import Config
 from tunekit.core.evaluation import Evaluation, Source
 from tunekit.core.problem import Problem
 from tunekit.search import landscape as recorded
@@ -19,6 +20,7 @@ FLOOR_KERNEL = "identity"
 """The kernel that shows what its template costs without arithmetic."""
 
 _LEAST_WEIGHT = 1e-3
+_MOST_BEFORE = 3
 _MOST = 300
 """Landscapes used for one problem: the nearest."""
 
@@ -68,6 +70,26 @@ class Knowledge:
         bare = replace(problem, kernel=FLOOR_KERNEL, kernel_hash="")
         found = [each for each in (*self._recorded, *self._stored(bare)) if each.warm == warm]
         return floor_us(problem, left_out(self._leave_out, problem, found))
+
+    def winners_before(self, problem: Problem, source: Source) -> list[Config]:
+        """What won this problem earlier, the latest first, three at most: where a search begins.
+
+        With another source of the kernel, under another Triton or driver, by another protocol: it
+        is measured anew, for what it took then is no result of today.
+        """
+        found: list[tuple[str, Config]] = []
+        for store in self._stores:
+            for other in store.problems():
+                if replace(other, kernel_hash=problem.kernel_hash) != problem:
+                    continue
+                rows = {row.uid: row for row in store.evaluations(other, source=source)}
+                found += [
+                    (decision.created_at, rows[decision.winner].config)
+                    for decision in store.decisions(other, source=source)
+                    if decision.winner in rows
+                ]
+        latest = sorted(found, key=lambda each: each[0], reverse=True)
+        return list(dict.fromkeys(config for _, config in latest))[:_MOST_BEFORE]
 
     def _stored(self, problem: Problem) -> list[Landscape]:
         """Read anew each time: what was tuned a moment ago counts."""

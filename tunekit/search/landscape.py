@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import statistics
 import zlib
 from collections import defaultdict
@@ -22,15 +23,22 @@ from tunekit.core.config import Config
 from tunekit.core.evaluation import Binary, Evaluation, Source, Status
 from tunekit.core.problem import Problem
 from tunekit.errors import ImportFormatError
+from tunekit.printable import one_line, printable
+from tunekit.records import MAX_AXIS_VALUE, problem_from_dict
+from tunekit.store import fields
 
 _RACE = "-race"
 _PROBLEM = ("kernel", "kernel_hash", "dims", "dtype", "alignment", "device", "protocol")
 _BINARY = ("hash", "registers", "spill_bytes", "shared_bytes", "load_bytes", "store_bytes")
 _COLUMNS = (*_PROBLEM, "config", "status", "time_us", "rel_error", *_BINARY)
 _SHORTEST_US = 1e-6
+_LONGEST_US = 1e12
 _MAX_BYTES = 64 * 2**20
+_MAX_ROWS = 500_000
+_MAX_CONFIG_TEXT = 4_000
 _FEWEST_TWICE = 5
 """Configurations measured twice from which the error of a measurement is derived."""
+_WHOLE = re.compile(r"[0-9]{1,19}")
 _TIE = 2.0
 """Standard errors within which two times are called equal."""
 
@@ -160,11 +168,11 @@ def read(path: Path) -> tuple[str, list[Landscape]]:
         if len(data) > _MAX_BYTES:
             raise ValueError(f"holds more than {_MAX_BYTES} bytes")
         header, _, table = data.decode().partition("\n")
-        return header.removeprefix("# "), list(_parsed(table))
+        return printable(header.removeprefix("# ")), list(_parsed(table))
     except OSError as error:
         raise ImportFormatError(f"{path}: cannot read: {error.strerror or error}") from None
-    except (ValueError, EOFError, csv.Error, zlib.error) as error:
-        raise ImportFormatError(f"{path}: no recorded landscapes: {error}") from None
+    except (ValueError, EOFError, csv.Error, zlib.error, ImportFormatError) as error:
+        raise ImportFormatError(f"{path}: no recorded landscapes: {one_line(str(error))}") from None
 
 
 def _parsed(table: str) -> Iterator[Landscape]:
@@ -174,37 +182,74 @@ def _parsed(table: str) -> Iterator[Landscape]:
     grouped: dict[tuple[str, ...], list[Point]] = defaultdict(list)
     configs: dict[str, Config] = {}
     for number, cells in enumerate(rows, start=3):
+        if number > _MAX_ROWS:
+            raise ValueError(f"more than {_MAX_ROWS} rows")
         if len(cells) != len(_COLUMNS):
             raise ValueError(f"line {number} has {len(cells)} cells instead of {len(_COLUMNS)}")
-        _, status, time_us, rel_error, *binary = cells[len(_PROBLEM) :]
-        text = cells[len(_PROBLEM)]
-        if text not in configs:
-            configs[text] = Config(_sizes(text))
-        grouped[tuple(cells[: len(_PROBLEM)])].append(
-            Point(
-                configs[text],
-                Status(status),
-                _number(time_us, least=_SHORTEST_US) if time_us else None,
-                _number(rel_error, least=0.0),
-                Binary(binary[0], *map(int, binary[1:])) if binary[1] else None,
-            )
-        )
-    for (kernel, kernel_hash, dims, dtype, alignment, device, protocol), points in grouped.items():
-        problem = Problem.of(kernel, kernel_hash, _sizes(dims), dtype, alignment, device)
-        if any(point.time_us is not None for point in points):
-            yield Landscape(problem, tuple(points), protocol)
+        try:
+            point = _point(dict(zip(_COLUMNS, cells, strict=True)), configs)
+        except ImportFormatError as error:
+            raise ImportFormatError(f"line {number}: {error}") from None
+        grouped[tuple(cells[: len(_PROBLEM)])].append(point)
+    for place, points in grouped.items():
+        landscape = _landscape(dict(zip(_PROBLEM, place, strict=True)), points)
+        if landscape.times_us:
+            yield landscape
 
 
-def _number(text: str, *, least: float) -> float:
-    number = float(text)
-    if not least <= number < math.inf:
-        raise ValueError(f"{text} is no number from {least:g}")
+def _point(row: Mapping[str, str], configs: dict[str, Config]) -> Point:
+    text = row["config"]
+    if text not in configs:
+        configs[text] = Config(_sizes(row, "config", highest=MAX_AXIS_VALUE))
+    time_us = row["time_us"]
+    return Point(
+        configs[text],
+        fields.member(row, "status", Status),
+        _number(row, "time_us", _SHORTEST_US, _LONGEST_US) if time_us else None,
+        _number(row, "rel_error", 0.0, fields.MOST),
+        _binary(row) if row["registers"] else None,
+    )
+
+
+def _landscape(row: Mapping[str, str], points: Sequence[Point]) -> Landscape:
+    kernel_hash = fields.text(row, "kernel_hash", empty=True)
+    record = {**row, "dims": _sizes(row, "dims"), "kernel_hash": kernel_hash}
+    protocol = fields.text(row, "protocol", empty=True)
+    return Landscape(problem_from_dict(record), tuple(points), protocol)
+
+
+def _binary(row: Mapping[str, str]) -> Binary:
+    counts = {name: _whole(row[name], name) for name in _BINARY[1:]}
+    text = fields.text(row, "hash", empty=True)
+    return Binary(text, *(fields.integer(counts, name) for name in _BINARY[1:]))
+
+
+def _number(row: Mapping[str, str], name: str, least: float, most: float) -> float:
+    try:
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise fields.wrong(name, f"a number from {least:g} to {most:g}", row[name])
     return number
 
 
-def _sizes(text: str) -> dict[str, int]:
-    parts = (part.partition("=") for part in text.split())
-    return {name: int(size) for name, _, size in parts}
+def _whole(text: str, name: str) -> int:
+    # What `int` takes beyond that, spaces and underscores, `write` never writes.
+    if not _WHOLE.fullmatch(text):
+        raise fields.wrong(name, "a whole number", text)
+    return int(text)
+
+
+def _sizes(row: Mapping[str, str], name: str, *, highest: int = fields.MAX_INT) -> dict[str, int]:
+    text = row[name]
+    if len(text) > _MAX_CONFIG_TEXT:
+        raise fields.wrong(name, f"at most {_MAX_CONFIG_TEXT} characters", text)
+    pairs = [part.partition("=") for part in text.split()]
+    found = {key: _whole(size, name) for key, _, size in pairs}
+    if len(found) < len(pairs):
+        raise fields.wrong(name, "each name once", text)
+    return fields.sizes({name: found}, name, highest=highest)
 
 
 def _cells(landscape: Landscape, point: Point) -> list[object]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -161,10 +162,30 @@ def _turn(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+class _Cursor(sqlite3.Cursor):
+    """Makes tables in transactions, too: left alone, sqlite3 commits each statement that does.
+
+    A process killed in between would leave Optuna's tables without their unique index, and Optuna,
+    which looks for tables only, would write a second study of that name the next time.
+    """
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        if sql.lstrip()[:6].upper() == "CREATE" and not self.connection.in_transaction:
+            super().execute("BEGIN IMMEDIATE")
+        return super().execute(sql, parameters)
+
+
+class _Connection(sqlite3.Connection):
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
+
+
 @contextmanager
 def _storage(path: Path) -> Iterator[optuna.storages.RDBStorage]:
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, factory=_Connection
+        )
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 

@@ -152,13 +152,15 @@ def replay(
         for config in strategy.ask(BATCH):
             point = points[config]
             binary = point.binary.hash if point.binary else ""
-            strategy.tell(config, by_binary.get(binary, point.time_us))
-            if binary in by_binary:
+            known_us = by_binary.get(binary)
+            strategy.tell(config, point.time_us if known_us is None else known_us)
+            # One that failed is not tried again, unless it is recorded to have run another time.
+            if known_us is not None or (binary in by_binary and point.time_us is None):
                 saved += 1
             elif point.time_us is not None:
                 measured.append(config)
-            if binary:
-                by_binary.setdefault(binary, point.time_us)
+            if binary and known_us is None:
+                by_binary[binary] = point.time_us
         if stopped is None and stopping is not None and measured:
             best_us = min(landscape.times_us[config] for config in measured)
             if stopping.reason(len(measured), best_us, strategy.expected_gain()):

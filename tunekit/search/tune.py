@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Evaluation, Source
 from tunekit.errors import StoreError
 from tunekit.evaluate.host import Host
 from tunekit.notices import warn
+from tunekit.search.events import Tell, tell_nobody
 from tunekit.search.knowledge import Knowledge
-from tunekit.search.projection import project
+from tunekit.search.projection import project, study_name
 from tunekit.search.session import Session
 from tunekit.search.stopping import Stopping
 from tunekit.search.strategies import BATCH, Strategy, make_strategy
 from tunekit.search.task import Progress, Result, Task
+from tunekit.store.claims import claim
 from tunekit.store.database import Store
 
 _AHEAD = 8
@@ -31,6 +34,7 @@ def tune(
     *,
     knowledge: Knowledge | None = None,
     write_study: bool = True,
+    tell: Tell = tell_nobody,
 ) -> Result:
     """Find, verify and store the best configuration of one problem.
 
@@ -44,24 +48,37 @@ def tune(
         knowledge: what is known of other problems; the store's if not given.
         write_study: bring the Optuna study in the database up to date in the end, which costs
             Optuna several queries a configuration; whoever tunes many problems may do that once.
+        tell: told of every event.
 
     Raises:
+        ClaimedError: another process tunes that problem, into the same database.
         NothingTunedError: no configuration passed; nothing is cached.
         TunekitError: the space, the device or the store refuses.
     """
     began = time.monotonic()
-    session = Session.start(task, host, store, progress)
+    session = Session.start(task, host, store, progress, tell)
+    # What another run's evaluations count for, and nothing else, is the same work.
+    conditions = replace(session.provenance, created_at="").key
+    work = f"{study_name(session.problem, host.source)} {conditions}"
+    shape = ",".join(map(str, task.shape))
+    what = f"{task.kernel.name} at {shape} {task.dtype} for {host.device.slug}"
+    with claim(store.path, work, what):
+        return _tune(session, knowledge or Knowledge(None, [store]), write_study, began)
+
+
+def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: float) -> Result:
+    task, host = session.task, session.host
     space, context = task.kernel.load_space(), session.space_context()
     configs = space.configs(context)
     default = space.default(context)
     # What an earlier space held and this one does not is not served either.
     known = {config: row for config, row in session.known().items() if config in set(configs)}
     budget = len(configs) if task.trials is None else min(task.trials, len(configs))
-    progress.begin(max(budget, len(known)), known.values())
-    knowledge = knowledge or Knowledge(None, [store])
+    session.begin(max(budget, len(known)), known.values())
     landscapes = knowledge.near(session.problem, warm=host.warm)
     floor_us = knowledge.floor_us(session.problem, warm=host.warm)
-    first = [default]
+    before = knowledge.winners_before(session.problem, host.source)
+    first = [default, *(config for config in before if config in set(configs))]
     strategy = make_strategy(task.strategy, session.problem, configs, first, landscapes, task.seed)
     for row in known.values():
         strategy.tell(row.config, row.time_us if row.verified else None)

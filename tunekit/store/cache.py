@@ -13,11 +13,19 @@ from pathlib import Path
 
 from tunekit import records
 from tunekit.core.config import Config
-from tunekit.core.evaluation import Binary, Provenance, Source, VerifiedBy
+from tunekit.core.evaluation import (
+    Binary,
+    Evaluation,
+    Provenance,
+    Source,
+    Status,
+    VerifiedBy,
+)
 from tunekit.core.problem import Problem
 from tunekit.errors import StoreError
 from tunekit.store import fields, rows
 from tunekit.store.connection import explained, open_readonly
+from tunekit.store.guard import bounded
 from tunekit.store.schema import cache_query
 
 _QUERY = """
@@ -131,10 +139,10 @@ def select_cache(
 def _selected(
     connection: sqlite3.Connection, path: Path, query: str, values: Mapping[str, str | None]
 ) -> list[CacheRow]:
-    with explained(path):
+    with explained(path), bounded(connection, path) as metered:
         cursor = connection.execute(query, values)
         names = [column[0] for column in cursor.description]
-        found = [dict(zip(names, values, strict=True)) for values in cursor]
+        found = list(metered(dict(zip(names, values, strict=True)) for values in cursor))
     cache = [rows.read(_to_cache_row, row, path) for row in found]
     return sorted(cache, key=lambda row: rows.sort_key(row.problem))
 
@@ -151,7 +159,7 @@ def _is_empty(path: Path) -> bool:
 def _to_cache_row(row: rows.Row) -> CacheRow:
     record = rows.parsed(row)
     fields.text(record, "kernel_hash")  # what is served is known to the last line of its source
-    return CacheRow(
+    found = CacheRow(
         problem=records.problem_from_dict(record),
         config=_config(record, "config"),
         time_us=fields.positive(record, "time_us"),
@@ -170,6 +178,24 @@ def _to_cache_row(row: rows.Row) -> CacheRow:
         winner=fields.uid(record, "winner"),
         decided_at=fields.utc_time(record, "decided_at"),
     )
+    _check_winner(found, record)
+    return found
+
+
+def _check_winner(found: CacheRow, record: fields.Record) -> None:
+    """What is served is what was measured: one letter changed on the disk is another uid."""
+    evaluation = Evaluation(
+        problem=found.problem,
+        shape=found.shape,
+        config=found.config,
+        status=Status.OK,
+        source=found.source,
+        provenance=found.provenance,
+        time_us=found.time_us,
+        samples_us=fields.samples(record, "samples_us", most=fields.MAX_SAMPLES),
+    )
+    if evaluation.uid != found.winner:
+        raise fields.wrong("uid", f"{evaluation.uid}, which the columns add up to", found.winner)
 
 
 def _config(record: fields.Record, name: str) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,22 +11,32 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from tunekit.errors import StoreError, StoreLockedError, StoreVersionError
-from tunekit.store import schema
+from tunekit.printable import one_line
+from tunekit.store import guard, schema
 
 BUSY_TIMEOUT_S = 30.0
 
 _PRIMARY_CODE = 0xFF
+_DAMAGED = sqlite3.DatabaseError()
+_DAMAGED.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 _WHAT_TO_DO = {
-    sqlite3.SQLITE_NOTADB: "not a database; use another --db",
+    sqlite3.SQLITE_NOTADB: (
+        "not a database; use another --db, or if it was one: `tunekit doctor --db {path}`"
+    ),
     sqlite3.SQLITE_CORRUPT: (
-        "the database is damaged; restore a copy of it, or move the file away and `tunekit merge` "
-        "what `sqlite3 FILE .recover` saves"
+        "the database is damaged; `tunekit doctor --db {path}` says what can be saved"
     ),
     sqlite3.SQLITE_CANTOPEN: "cannot open the file; check that its folder exists and its rights",
     sqlite3.SQLITE_READONLY: "cannot write to it; check its rights or use another --db",
     sqlite3.SQLITE_PERM: "cannot write to it; check its rights or use another --db",
     sqlite3.SQLITE_FULL: "the disk is full; free some space and run again",
-    sqlite3.SQLITE_IOERR: "the disk reports an error; check it and the rights of the file",
+    sqlite3.SQLITE_INTERRUPT: (
+        "reading takes longer than its size allows: the database is damaged; use another --db"
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the disk reports an error, or a quota or a limit is reached; make room, check the rights "
+        "of the file and run again"
+    ),
 }
 
 
@@ -41,6 +52,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise explain(path, error) from None
+    except UnicodeDecodeError:  # what SQLite says quotes a damaged schema
+        raise explain(path, _DAMAGED) from None
 
 
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
@@ -50,7 +63,8 @@ def explain(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreLockedError(
             f"{path}: another process holds the database; let it finish, or use another --db"
         )
-    what = _WHAT_TO_DO.get(code) or f"{' '.join(str(error).split())}; use another --db"
+    what = _WHAT_TO_DO.get(code, "").replace("{path}", shlex.quote(str(path)))
+    what = what or f"{one_line(str(error)):.200}; use another --db"
     return StoreError(f"{path}: {what}")
 
 
@@ -72,6 +86,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
         connection = _connect(path, "mode=rwc")
         try:
             file_version(connection, path)
+            guard.check_schema(connection, path)
             _enable_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -104,8 +119,10 @@ def open_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
         connection = _connect_readonly(path, immutable)
         try:
             version = file_version(connection, path)
+            guard.check_schema(connection, path)
             if version == len(schema.MIGRATIONS):
                 return connection
+            guard.check_size(connection, path)
             return _migrated_in_memory(connection)
         except BaseException:
             connection.close()
@@ -197,12 +214,14 @@ def _migrated_in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
     # isolation_level None: transactions begin and end where the code says so.
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
     )
+    guard.harden(connection, readonly=options != "mode=rwc")
+    return connection
 
 
 def _connect_readonly(path: Path, immutable: bool) -> sqlite3.Connection:

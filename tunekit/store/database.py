@@ -20,6 +20,7 @@ from tunekit.errors import StoreError
 from tunekit.store import rows
 from tunekit.store.cache import CacheRow, select_cache
 from tunekit.store.connection import explained, open_readonly, open_writable
+from tunekit.store.guard import bounded
 
 T = TypeVar("T")
 
@@ -242,9 +243,9 @@ class Store:
         if decision.default:
             self._evaluation(decision, decision.default, "default")
         there = "SELECT uid FROM evaluation_rows WHERE problem_key = ? AND source = ?"
-        absent = set(decision.rows) - {
-            row["uid"] for row in self._db.query(there, [key, decision.source.value])
-        }
+        with bounded(self._db.conn, self.path) as metered:
+            found = list(metered(self._db.query(there, [key, decision.source.value])))
+        absent = set(decision.rows) - {row["uid"] for row in found}
         if absent:
             raise StoreError(
                 f"decision on {key}: {min(absent)}, a row it rests on, is no {decision.source} "
@@ -271,8 +272,9 @@ class Store:
         self, table: str, where: Mapping[str, object], convert: Callable[[rows.Row], T]
     ) -> list[T]:
         condition = " AND ".join(f"{column} = :{column}" for column in where) or None
-        with explained(self.path):
-            found = list(self._db[table].rows_where(condition, dict(where), order_by="id"))
+        with explained(self.path), bounded(self._db.conn, self.path) as metered:
+            rows_there = self._db[table].rows_where(condition, dict(where), order_by="id")
+            found = list(metered(rows_there))
         return [rows.read(convert, row, self.path) for row in found]
 
     @contextmanager

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
 from tunekit.errors import ImportFormatError
+from tunekit.printable import printable
 
 Record = Mapping[str, object]
 E = TypeVar("E", bound=StrEnum)
@@ -23,6 +25,8 @@ MAX_NAME = 64
 MAX_INT = 2**48
 MAX_ITEMS = 32
 MAX_SAMPLES = 10_000
+LEAST, MOST = 1e-30, 1e30
+"""What times, in µs, and ratios lie between, so that neither sums nor ratios of them overflow."""
 
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
@@ -31,10 +35,29 @@ _UID = re.compile(r"[0-9a-f]{24}")
 
 def wrong(name: str, expected: str, value: object) -> ImportFormatError:
     """The error for a field that holds something else than `expected`."""
-    shown = repr(value)
-    if len(shown) > MAX_NAME:
-        shown = shown[:MAX_NAME] + "…"
-    return ImportFormatError(f"{name}: expected {expected}, got {shown}")
+    return ImportFormatError(f"{name}: expected {expected}, got {shown(value)}")
+
+
+class _Short(reprlib.Repr):
+    """A `repr` of bounded length and depth: `repr` itself fails of what is nested deeply."""
+
+    def __init__(self) -> None:
+        super().__init__()  # which takes these from Python 3.12 on only
+        self.maxlevel = self.maxlist = self.maxdict = 3
+        self.maxstring = self.maxother = MAX_NAME
+
+    def repr_int(self, x: int, level: int) -> str:
+        # `str` of an integer of thousands of digits raises.
+        return repr(x) if abs(x) < 2**64 else "an integer beyond 64 bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, on one line, and nothing a terminal would obey."""
+    text = _SHORT.repr(value)
+    return printable(text if len(text) <= MAX_NAME else text[:MAX_NAME] + "…")
 
 
 def check_keys(record: Record, required: Iterable[str], optional: Iterable[str] = ()) -> None:
@@ -45,7 +68,7 @@ def check_keys(record: Record, required: Iterable[str], optional: Iterable[str] 
         raise ImportFormatError(f"missing {', '.join(missing)}")
     unknown = sorted(set(record) - set(required) - set(optional))
     if unknown:
-        raise ImportFormatError(f"unknown key {', '.join(map(ascii, unknown[:5]))}")
+        raise ImportFormatError(f"unknown key {', '.join(map(shown, unknown[:5]))}")
 
 
 def text(record: Record, name: str, *, empty: bool = False, longest: int = MAX_TEXT) -> str:
@@ -99,15 +122,17 @@ def integer(
 
 
 def positive(record: Record, name: str, *, label: str = "") -> float:
-    """A finite number above zero."""
+    """A number above zero, from `LEAST` to `MOST`."""
     number = _finite(record[name])
     if number is None or number <= 0:
         raise wrong(label or name, "a positive number", record[name])
+    if not LEAST <= number <= MOST:
+        raise wrong(label or name, f"a positive number from {LEAST} to {MOST}", record[name])
     return number
 
 
 def maybe_positive(record: Record, name: str) -> float | None:
-    """A finite number above zero, or null."""
+    """A number above zero, from `LEAST` to `MOST`, or null."""
     return None if record[name] is None else positive(record, name)
 
 
@@ -148,7 +173,7 @@ def shape(record: Record, name: str, *, empty: bool = False) -> tuple[int, ...]:
 
 
 def samples(record: Record, name: str, *, most: int) -> tuple[float, ...]:
-    """A list of finite numbers above zero."""
+    """A list of numbers above zero, from `LEAST` to `MOST`."""
     items = _list(record, name, most)
     return tuple(
         positive({name: item}, name, label=f"{name}[{index}]") for index, item in enumerate(items)

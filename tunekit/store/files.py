@@ -23,9 +23,9 @@ def write_text(path: str | Path, chunks: Iterable[str]) -> None:
             _fill(target, chunks)
         else:
             # A link keeps pointing at its file: the file is what is replaced.
-            _replace(target.resolve(), chunks)
-    except OSError as error:
-        why = error.strerror or str(error)
+            _replace(Path(os.path.realpath(target)), chunks)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
         raise TunekitError(f"{path}: cannot write: {why}; choose another file") from None
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
 from tunekit.errors import ImportFormatError
+from tunekit.store.fields import shown
 
 MAX_LINE_BYTES = 1_000_000
-MAX_EXPANDED_BYTES = 500_000_000
+MAX_EXPANDED_BYTES = 100_000_000
 """What a compressed file may expand to; a plain one is as large as whoever made it let it be."""
 MAX_EXPANDED_LINES = 1_000_000
 
@@ -94,7 +96,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ImportFormatError(f"key {twice!a} appears twice")
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ImportFormatError(f"key {shown(twice)} appears twice")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -15,11 +16,15 @@ from tunekit import records
 from tunekit.core.evaluation import Decision, Evaluation
 from tunekit.core.problem import Problem
 from tunekit.errors import ImportFormatError, StoreError
+from tunekit.printable import printable
+from tunekit.store import fields
+from tunekit.store.digest import decision_digest, evaluation_digest
 
 Row = Mapping[str, object]
 T = TypeVar("T")
 
-_EVALUATION_COLUMNS = (*records.EVALUATION_KEYS, "disturbance")
+_EVALUATION_COLUMNS = (*records.EVALUATION_KEYS, *records.OPTIONAL_KEYS)
+_DECISION_COLUMNS = (*records.DECISION_KEYS, "uid")
 _JSON_COLUMNS = ("dims", "shape", "config", "default_config", "samples_us", "rows")
 
 
@@ -52,13 +57,14 @@ def evaluation_row(evaluation: Evaluation, problem_id: int, run_id: int) -> dict
         columns[name] = _json(columns[name])
     if columns["max_error"] == "inf":
         columns["max_error"] = math.inf
-    return {"uid": evaluation.uid, "problem_id": problem_id, "run_id": run_id, **columns}
+    row = {"uid": evaluation.uid, "problem_id": problem_id, "run_id": run_id, **columns}
+    return {**row, "digest": evaluation_digest(row)}
 
 
 def decision_row(decision: Decision, problem_id: int) -> dict[str, object]:
     """Columns of `decisions`."""
     record = records.decision_to_dict(decision)
-    return {
+    row = {
         "uid": decision.uid,
         "problem_id": problem_id,
         "source": record["source"],
@@ -70,6 +76,7 @@ def decision_row(decision: Decision, problem_id: int) -> dict[str, object]:
         "copy_us": decision.copy_us,
         "created_at": decision.created_at,
     }
+    return {**row, "digest": decision_digest(row)}
 
 
 def checked_evaluation(evaluation: Evaluation) -> Evaluation:
@@ -101,13 +108,17 @@ def checked_decision(decision: Decision) -> Decision:
 
 def to_evaluation(row: Row) -> Evaluation:
     """An evaluation from a row of `evaluation_rows`; see `read` for the errors."""
-    return records.evaluation_from_dict(_record("evaluation", row, _EVALUATION_COLUMNS))
+    evaluation = records.evaluation_from_dict(_record("evaluation", row, _EVALUATION_COLUMNS))
+    _check_digest(row, evaluation_digest)
+    return evaluation
 
 
 def to_decision(row: Row) -> Decision:
     """A decision from a row of `decision_rows`; see `read` for the errors."""
     renamed = {**row, "default": row["default_uid"] or "", "rows": row["row_uids"]}
-    return records.decision_from_dict(_record("decision", renamed, records.DECISION_KEYS))
+    decision = records.decision_from_dict(_record("decision", renamed, _DECISION_COLUMNS))
+    _check_digest(row, decision_digest)
+    return decision
 
 
 def to_problem(row: Row) -> Problem:
@@ -125,8 +136,10 @@ def read(convert: Callable[[Row], T], row: Row, where: object) -> T:
         return convert(row)
     except (ImportFormatError, ValueError, TypeError, RecursionError) as error:
         name = row.get("uid") or row.get("winner") or row.get("key")
+        name = f"{printable(str(name)):.{fields.MAX_NAME}}"
         raise StoreError(
-            f"{where}: row {name} is damaged: {str(error)[:200]}; restore a copy of the database"
+            f"{where}: row {name} is damaged: {printable(str(error))[:200]}; "
+            f"`tunekit doctor --db {shlex.quote(str(where))}` says what can be saved"
         ) from None
 
 
@@ -153,6 +166,12 @@ def sort_key(problem: Problem) -> tuple[object, ...]:
 def _record(kind: str, row: Row, keys: tuple[str, ...]) -> dict[str, object]:
     full = {**parsed(row), "record": kind, "format": records.FORMAT}
     return {name: full[name] for name in keys}
+
+
+def _check_digest(row: Row, digest_of: Callable[[Row], str]) -> None:
+    """Refuse a row that is not what was written; one salvaged from an old file may have none."""
+    if row["digest"] and row["digest"] != digest_of(row):
+        raise ImportFormatError("its columns are not those that were written")
 
 
 def _json(value: object) -> str:

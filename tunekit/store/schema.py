@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tunekit.store.digest import DECISION_COLUMNS, EVALUATION_COLUMNS, digest
 
 APPLICATION_ID = int.from_bytes(b"TnKt", "big")
 """What `PRAGMA application_id` of a tunekit database says."""
@@ -84,11 +87,12 @@ _TABLES = (
 _APPEND_ONLY = ("problems", "runs", "evaluations", "decisions")
 
 # A measured time counts when the device compared the result, an estimate when the interpreter did.
-_VERIFIED = """
+VERIFIED = """
     status = 'ok' AND time_us IS NOT NULL AND (
         (source = 'measured' AND verified_by = 'device')
         OR (source = 'estimated' AND verified_by = 'interpreter'))
 """
+"""The condition of an evaluation that may be served."""
 
 
 def cache_query(condition: str = "") -> str:
@@ -102,7 +106,7 @@ def cache_query(condition: str = "") -> str:
     condition = f"\n            WHERE {condition}" if condition else ""
     return f"""\
     WITH
-        verified AS{how} (SELECT * FROM evaluations WHERE {_VERIFIED}),
+        verified AS{how} (SELECT * FROM evaluations WHERE {VERIFIED}),
         ranked AS (
             SELECT
                 decisions.*,
@@ -179,10 +183,7 @@ def _triggers() -> list[str]:
     for table in _APPEND_ONLY:
         identity = "key" if table in ("problems", "runs") else "uid"
         for verb in ("UPDATE", "DELETE"):
-            statements.append(
-                f"CREATE TRIGGER {table}_refuse_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+            statements.append(_refusal(table, verb))
         # INSERT OR REPLACE deletes without firing the trigger above.
         statements.append(
             f"CREATE TRIGGER {table}_keep BEFORE INSERT ON {table} WHEN EXISTS ("
@@ -190,6 +191,13 @@ def _triggers() -> list[str]:
             "BEGIN SELECT RAISE(IGNORE); END"
         )
     return statements
+
+
+def _refusal(table: str, verb: str) -> str:
+    return (
+        f"CREATE TRIGGER {table}_refuse_{verb.lower()} BEFORE {verb} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
 
 
 _DISTURBED_VIEW = """
@@ -214,5 +222,46 @@ def _add_disturbance(connection: sqlite3.Connection) -> None:
     connection.execute(_DISTURBED_VIEW)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _add_disturbance)
+_DIGEST_VIEWS = (
+    _DISTURBED_VIEW.replace("        disturbance,\n", "        disturbance, digest,\n"),
+    """
+    CREATE VIEW decision_rows AS
+    SELECT
+        decisions.id, uid,
+        problems.key AS problem_key, kernel, kernel_hash, dims, dtype, alignment, device,
+        source, winner, default_uid, row_uids, reason, speedup, copy_us, digest, created_at
+    FROM decisions
+    JOIN problems ON problems.id = problem_id
+    """,
+)
+
+
+def _add_digest(connection: sqlite3.Connection) -> None:
+    """Version 3: a digest of each row; what is there is taken as it is."""
+    connection.create_function("tunekit_digest", -1, digest, deterministic=True)
+    tables = {"evaluations": EVALUATION_COLUMNS, "decisions": DECISION_COLUMNS}
+    with lifted(connection, "UPDATE"):
+        for table, columns in tables.items():
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
+            connection.execute(f"UPDATE {table} SET digest = tunekit_digest({', '.join(columns)})")
+    for name, view in zip(("evaluation_rows", "decision_rows"), _DIGEST_VIEWS, strict=True):
+        connection.execute(f"DROP VIEW {name}")
+        connection.execute(view)
+
+
+@contextmanager
+def lifted(connection: sqlite3.Connection, verb: str) -> Iterator[None]:
+    """Allow UPDATE or DELETE meanwhile; call it inside a transaction, which ends all or nothing."""
+    for table in _APPEND_ONLY:
+        connection.execute(f"DROP TRIGGER {table}_refuse_{verb.lower()}")
+    yield
+    for table in _APPEND_ONLY:
+        connection.execute(_refusal(table, verb))
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _create,
+    _add_disturbance,
+    _add_digest,
+)
 """`MIGRATIONS[n]` makes a file of version n one of version n + 1, inside a transaction."""
