@@ -163,3 +163,10 @@ list(EstimatePool("rtx4090").evaluate([job]))
             time.sleep(0.02)
         tuner.kill()
     _await_none(marked)
+
+
+def test_a_worker_that_kills_its_group_leaves_its_keeper(marked: dict[str, str]) -> None:
+    kept = Kept("daemon(); os.killpg(0, signal.SIGKILL)", marked)
+    assert kept.process.wait(20) == -signal.SIGKILL
+    kept.close()
+    _await_none(marked)

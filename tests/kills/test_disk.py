@@ -11,7 +11,7 @@ Ask = Callable[..., Any]
 
 # From no page at all over a few tables to within a search.
 FEW = [0, 160_000]
-MANY = [0, 512, 1024, 4096, *range(8192, 220_000, 8192)]
+MANY = [0, 512, 1024, 4096, *range(8192, 220_000, 16384)]
 
 
 @pytest.mark.parametrize(

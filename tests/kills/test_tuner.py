@@ -30,7 +30,7 @@ def test_killed_at_random_moments(kills: int, server: Ask, tally: Tally) -> None
 
 
 @pytest.mark.parametrize(
-    "step", [140, pytest.param(4, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "step", [140, pytest.param(7, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_killed_at_one_statement_after_another(step: int, server: Ask, tally: Tally) -> None:
     counted = server("kill_at_statements", step)

@@ -41,6 +41,7 @@ def keep(requests: int) -> None:
         signal.signal(signal.SIGCHLD, before)
         os.close(woken)
         os.close(wake)
+        os.setsid()  # who kills its own group does not kill its keeper
         die_with_parent(keeper)
         return
     try:

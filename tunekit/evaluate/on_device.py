@@ -72,7 +72,7 @@ class DeviceEvaluator:
             self._workload(jobs[0])
         except TunekitError:
             raise
-        except Exception:
+        except (Exception, SystemExit):
             pass  # it fails again, and is told, where a job is evaluated
         yield from self._compilers.outcomes(jobs)
 

@@ -161,8 +161,9 @@ class Process:
         if alive:
             self._kill_all()
         # What still has its session, where nobody has adopted orphans: the keeper was killed.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._worker_pid:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._worker_pid, signal.SIGKILL)
         if alive:
             with suppress(subprocess.TimeoutExpired):  # a driver may not let go of it
                 self._process.wait(_END_DEADLINE_S)
