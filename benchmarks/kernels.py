@@ -53,13 +53,14 @@ from tunekit.core.problem import ITEMSIZES
 from tunekit.core.space import context
 from tunekit.errors import DeviceMemoryError, NothingTunedError, TunekitError
 from tunekit.evaluate.compile import compile_launch, ordered_arguments
+from tunekit.evaluate.inputs import random_input
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.measure import PROTOCOL, interleaved_us, median_us
 from tunekit.evaluate.on_device import DeviceEvaluator
 from tunekit.evaluate.rotation import Rotation, rotation_of
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.timer import Timer
-from tunekit.evaluate.verify import expected_output, largest_error, random_input
+from tunekit.evaluate.verify import expected_output, largest_error
 from tunekit.evaluate.worker import is_sticky
 from tunekit.gpu import PresentGpu, select_gpu
 from tunekit.kernels.kernel import Kernel

@@ -13,11 +13,10 @@ import torch
 from tunekit import ops
 from tunekit.core.config import Config
 from tunekit.core.space import context
+from tunekit.evaluate.inputs import all_bit_patterns, random_input
 from tunekit.evaluate.verify import (
-    all_bit_patterns,
     expected_output,
     largest_error,
-    random_input,
 )
 from tunekit.kernels import library
 from tunekit.kernels.kernel import Kernel

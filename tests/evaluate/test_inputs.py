@@ -7,27 +7,15 @@ import torch
 
 from tunekit.evaluate.inputs import (
     SPECIAL_VALUES,
+    all_bit_patterns,
     draw,
     draw_check,
-    fill_random,
-    fill_with_all_bit_patterns,
+    random_input,
 )
 from tunekit.evaluate.tensors import empty_of
 from tunekit.kernels.plan import TensorMeta
 
 DTYPES = ("float32", "float16", "bfloat16")
-
-
-def _random(shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
-    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    fill_random(tensor, seed)
-    return tensor
-
-
-def _all(count: int, dtype: str) -> torch.Tensor:
-    tensor = torch.empty(count, dtype=getattr(torch, dtype))
-    fill_with_all_bit_patterns(tensor)
-    return tensor
 
 
 def _drawn(
@@ -40,7 +28,7 @@ def _drawn(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_random_inputs_hold_every_special_value(dtype: str) -> None:
-    x = _random((50, 20), dtype, seed=1)
+    x = random_input((50, 20), dtype, seed=1, device="cpu")
     assert x.shape == (50, 20)
     assert x.dtype == getattr(torch, dtype)
     for value in torch.tensor(SPECIAL_VALUES, dtype=x.dtype):
@@ -52,7 +40,7 @@ def test_random_inputs_hold_every_special_value(dtype: str) -> None:
 
 
 def test_the_rest_is_random_and_follows_the_seed() -> None:
-    one, same, other = (_random((4096,), "float32", seed) for seed in (1, 1, 2))
+    one, same, other = (random_input((4096,), "float32", seed, "cpu") for seed in (1, 1, 2))
     assert torch.equal(one.view(torch.int32), same.view(torch.int32))
     assert (one == other).float().mean() < 0.02
     ordinary = one[one.isfinite() & (one.abs() < 15)]
@@ -62,18 +50,18 @@ def test_the_rest_is_random_and_follows_the_seed() -> None:
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_most_of_a_small_input_is_random(n: int) -> None:
     """One element alone must not be 0, where wrong formulas are right."""
-    drawn = [_random((n,), "float32", seed) for seed in range(8)]
+    drawn = [random_input((n,), "float32", seed, "cpu") for seed in range(8)]
     changing = sum(len({float(x[i]) for x in drawn}) == len(drawn) for i in range(n))
     assert changing >= (n + 1) // 2
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_all_bit_patterns(dtype: str) -> None:
-    x = _all(2**16 + 100, dtype)
+    x = all_bit_patterns(2**16 + 100, dtype, "cpu")
     assert x.dtype == getattr(torch, dtype)
     assert len(x) == 2**16 + 100
     assert len(x.view(torch.int16).unique()) == 2**16
-    assert len(_all(7, dtype)) == 7
+    assert len(all_bit_patterns(7, dtype, "cpu")) == 7
 
 
 def test_one_16_bit_input_with_room_is_checked_on_every_value() -> None:

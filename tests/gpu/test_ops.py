@@ -14,11 +14,10 @@ from tunekit import ops
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.errors import KernelError
+from tunekit.evaluate.inputs import all_bit_patterns, random_input
 from tunekit.evaluate.verify import (
-    all_bit_patterns,
     expected_output,
     largest_error,
-    random_input,
 )
 from tunekit.gpu import device_at
 from tunekit.kernels import library

@@ -11,9 +11,9 @@ from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 from tunekit.core.evaluation import Status
 from tunekit.core.space import context
+from tunekit.evaluate.inputs import SPECIAL_VALUES
 from tunekit.evaluate.job import Job
 from tunekit.evaluate.pool import Worker
-from tunekit.evaluate.verify import SPECIAL_VALUES
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.registry import find_kernel

@@ -37,6 +37,20 @@ def draw_check(inputs: Sequence[torch.Tensor], seed: int) -> None:
     draw(inputs, seed)
 
 
+def random_input(shape: Sequence[int], dtype: str, seed: int, device: str) -> torch.Tensor:
+    """A contiguous tensor as `fill_random` fills it."""
+    made = torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device)
+    fill_random(made, seed)
+    return made
+
+
+def all_bit_patterns(count: int, dtype: str, device: str) -> torch.Tensor:
+    """Every value of a 16-bit dtype, repeated or cut: shape (count,)."""
+    made = torch.empty(count, dtype=getattr(torch, dtype), device=device)
+    fill_with_all_bit_patterns(made)
+    return made
+
+
 def fill_random(tensor: torch.Tensor, seed: int, turn: int = 0) -> None:
     """Normal values of deviation 2, with the special values strewn in, that many turned on."""
     generator = torch.Generator(device=tensor.device).manual_seed(seed)
