@@ -18,7 +18,7 @@ ROOT = HERE.parents[1]
 @pytest.mark.parametrize(
     ("tuners", "readers", "seconds", "held_s"),
     [
-        (3, 5, 3, 0.5),
+        (2, 3, 3, 0.5),
         pytest.param(8, 32, 60, 2.0, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
     ],
 )

@@ -165,7 +165,7 @@ class TestNear:
         self, folder: Callable[..., Path], stores: list[Store]
     ) -> None:
         other = replace(PROBLEM, dims=(("k", 2**20),))
-        path = folder(_recorded(_sized(2**60)), _recorded(other))
+        path = folder(_recorded(_sized(2**47)), _recorded(other))
         stores[0].add([_evaluated(_sized(1)), _evaluated(replace(other, device="h200"))])
         assert Knowledge(path, stores).near(PROBLEM) == []
 
