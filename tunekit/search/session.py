@@ -1,12 +1,11 @@
-"""What the evaluations of one problem in one run share: jobs, rows, the race, the decision."""
+"""What the evaluations of one problem in one run share: jobs, rows, the decision."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tunekit.core.config import Config
@@ -16,22 +15,16 @@ from tunekit.core.space import context
 from tunekit.errors import DeviceMemoryError, NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Job, Outcome
-from tunekit.search import race
-from tunekit.search.decide import Finalist, decide, rank_estimates, simplicity
-from tunekit.search.events import Asked, Began, Decided, Evaluated, Raced, Shared, Tell, tell_nobody
+from tunekit.search.decide import simplicity
+from tunekit.search.events import Asked, Began, Decided, Evaluated, Shared, Tell, tell_nobody
+from tunekit.search.final import Ending, Final, lowest_estimate
 from tunekit.search.landscape import Landscape
 from tunekit.search.leaders import Leaders
 from tunekit.search.task import Progress, Result, Task
-from tunekit.search.transfer import preference
 from tunekit.store.database import Store
 
-_ESTIMATED_FINALISTS = 6
 _HOPELESS = 1.5
 """A first sample this many times the best so far is the last one."""
-_RECORDED_MARGIN = 0.1
-_RECORDED_ROUNDS = 12
-"""Of a complete landscape all within this share of the best are measured side by side, so often:
-what tells near equals apart, and a noise floor for replays."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,6 @@ class Session:
     progress: Progress
     tell: Tell
     _leaders: Leaders
-    _disturbances: list[str] = field(default_factory=list)
-    _faults: dict[Config, str] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -115,7 +106,7 @@ class Session:
             ahead: may well be asked next: compiled while these are measured.
             best_us: the fastest so far; what is hopeless beside it is given up early.
         """
-        jobs = self._jobs(configs)
+        jobs = self.jobs(configs)
         self.tell(Asked(configs))
         if self.host.source is Source.ESTIMATED:
             yield from self._learned(jobs, self.host.pool.evaluate(jobs))
@@ -132,9 +123,9 @@ class Session:
                 leaders.append(leader)
             else:
                 same.append((job, leader))
-        self.host.pool.compile_ahead(self._jobs(ahead))
+        self.host.pool.compile_ahead(self.jobs(ahead))
         hopeless_us = None if best_us is None else _HOPELESS * best_us
-        jobs = self._jobs(leaders, hopeless_us)
+        jobs = self.jobs(leaders, hopeless_us)
         yield from self._learned(jobs, self.host.pool.evaluate(jobs))
         for job, leader in same:
             copy = self._leaders.copy(job.config, leader)
@@ -149,7 +140,7 @@ class Session:
 
     def _learn(self, job: Job, outcome: Outcome) -> Evaluation:
         self.tell(Evaluated(job, outcome))
-        return self._add(self._evaluation(job.config, outcome))
+        return self._add(self.evaluation(job.config, outcome))
 
     def _add(self, evaluation: Evaluation) -> Evaluation:
         self.store.add([evaluation])
@@ -187,19 +178,20 @@ class Session:
         if not verified:
             raise NothingTunedError(self._failure(found))
         if self.host.source is Source.MEASURED:
-            winner, default, decision = self._decide_measured(
-                verified, self.default(), landscapes, complete=len(found) == space_size
-            )
+            complete = len(found) == space_size
+            ending = Final(self, verified).run(landscapes, complete=complete)
         else:
-            winner, default, decision = self._decide_estimated(verified, self.default())
-        self.tell(Decided(winner, decision, stopped))
+            ending = lowest_estimate(self, verified)
+        decision = self._decision(ending)
+        self.store.decide(decision)
+        self.tell(Decided(ending.winner, decision, stopped))
         kernel, device = self.task.kernel, self.host.device
         launch = kernel.launch_for(self.task.shape, self.task.dtype, device)
         return Result(
             problem=self.problem,
             shape=self.task.shape,
-            winner=winner,
-            default=default,
+            winner=ending.winner,
+            default=ending.default,
             decision=decision,
             evaluated=len(found) - known,
             known=known,
@@ -212,110 +204,25 @@ class Session:
             elapsed_s=time.monotonic() - began,
         )
 
-    def _decide_estimated(
-        self, verified: Sequence[Evaluation], default: Config
-    ) -> tuple[Evaluation, Evaluation | None, Decision]:
-        rows = {row.config: row for row in verified}
-        times = {row.config: row.time_us for row in verified if row.time_us is not None}
-        ranked = [rows[config] for config in rank_estimates(times, default)]
-        winner, default_row = ranked[0], rows.get(default)
-        if winner is default_row:
-            reason = f"the default: none of {len(ranked)} is estimated clearly faster"
-        else:
-            reason = f"lowest estimate of {len(ranked)}"
-        decision = self._decision(winner, default_row, ranked[:_ESTIMATED_FINALISTS], reason, None)
-        return winner, default_row, decision
-
-    def _decide_measured(
-        self,
-        verified: Sequence[Evaluation],
-        default: Config,
-        landscapes: Sequence[Landscape],
-        *,
-        complete: bool,
-    ) -> tuple[Evaluation, Evaluation | None, Decision]:
-        rows = {row.config: row for row in verified}
-        candidates = [Finalist(row.config, row.samples_us, row.binary) for row in verified]
-        liked = preference(self.problem, list(rows), landscapes)
-        if complete:
-            limit_us = (1 + _RECORDED_MARGIN) * candidates[0].median_us
-            entrants = [
-                each for each in candidates if each.median_us <= limit_us or each.config == default
-            ]
-            blocks: Sequence[int] = (_RECORDED_ROUNDS,)
-        else:
-            entrants, blocks = race.entrants(candidates, default, liked), race.BLOCKS
-        run = race.run(entrants, default, self._sampler(entrants), liked, blocks)
-        finalists = [each for each in run.finalists if each.config not in self._faults]
-        self.store.add(self._found_wrong(rows))
-        if not finalists:
-            raise NothingTunedError(
-                f"{self.problem.kernel}: every configuration of the race is wrong, nothing is "
-                f"cached; {next(iter(self._faults.values()))}"
-            )
-        raced = [self._raced(rows[finalist.config], finalist) for finalist in finalists]
-        self.store.add(raced)
-        verdict = decide(finalists, default, liked)
-        winner = raced[verdict.winner]
-        default_row = None if verdict.default is None else raced[verdict.default]
-        copy_us = statistics.median(run.others[0])
-        reason = f"{verdict.reason}; {run.stopped}"
-        decision = self._decision(winner, default_row, raced, reason, copy_us)
-        return winner, default_row, decision
-
-    def _sampler(self, entrants: Sequence[Finalist]) -> race.Sample:
-        """Asks the GPU for rounds: a series for each entrant, and last one for a plain copy."""
-        configs = [each.config for each in entrants]
-        jobs = self._jobs(configs)
-
-        def sample(rounds: int) -> list[tuple[float, ...]]:
-            found = self.host.race(jobs, rounds)
-            self.tell(Raced(configs, found))
-            if found.disturbance:
-                self._disturbances.append(found.disturbance)
-            self._faults.update(
-                (job.config, fault) for job, fault in zip(jobs, found.faults, strict=False) if fault
-            )
-            return [*found.samples_us, found.copy_us]
-
-        return sample
-
-    def _found_wrong(self, rows: Mapping[Config, Evaluation]) -> list[Evaluation]:
-        """Evaluations of what was right when the search tried it and wrong when it was raced."""
-        return [
-            replace(
-                self._evaluation(config, Outcome(Status.WRONG, reason=f"in the race: {fault}")),
-                binary=rows[config].binary,
-            )
-            for config, fault in self._faults.items()
-        ]
-
-    def _decision(
-        self,
-        winner: Evaluation,
-        default: Evaluation | None,
-        rows: Sequence[Evaluation],
-        reason: str,
-        copy_us: float | None,
-    ) -> Decision:
+    def _decision(self, ending: Ending) -> Decision:
+        winner, default = ending.winner, ending.default
         speedup = None
         if default is not None and default.time_us and winner.time_us:
             speedup = default.time_us / winner.time_us
-        decision = Decision(
+        return Decision(
             problem=self.problem,
             source=self.host.source,
             winner=winner.uid,
             default=default.uid if default else "",
-            reason=reason,
+            reason=ending.reason,
             created_at=self.provenance.created_at,
-            rows=tuple(row.uid for row in rows),
+            rows=tuple(row.uid for row in ending.rows),
             speedup=speedup,
-            copy_us=copy_us,
+            copy_us=ending.copy_us,
         )
-        self.store.decide(decision)
-        return decision
 
-    def _jobs(self, configs: Iterable[Config], hopeless_us: float | None = None) -> list[Job]:
+    def jobs(self, configs: Iterable[Config], hopeless_us: float | None = None) -> list[Job]:
+        """What to ask a worker."""
         task = self.task
         return [
             Job(
@@ -332,7 +239,8 @@ class Session:
             for config in configs
         ]
 
-    def _evaluation(self, config: Config, outcome: Outcome) -> Evaluation:
+    def evaluation(self, config: Config, outcome: Outcome) -> Evaluation:
+        """What a worker said, with where it was made."""
         return Evaluation(
             problem=self.problem,
             shape=self.task.shape,
@@ -347,16 +255,6 @@ class Session:
             binary=outcome.binary,
             max_error=outcome.max_error,
             disturbance=outcome.disturbance,
-        )
-
-    def _raced(self, row: Evaluation, finalist: Finalist) -> Evaluation:
-        """The finalist's evaluation again, with the samples of the race."""
-        return replace(
-            row,
-            provenance=replace(self.provenance, protocol=f"{self.provenance.protocol}-race"),
-            time_us=finalist.median_us,
-            samples_us=finalist.samples_us,
-            disturbance="; ".join(dict.fromkeys(self._disturbances)),
         )
 
     def _failure(self, found: Mapping[Config, Evaluation]) -> str:
