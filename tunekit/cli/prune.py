@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import click
 
 from tunekit.cli.options import database_option, json_option, not_nan
 from tunekit.cli.output import print_json
-from tunekit.errors import UsageError
 from tunekit.paths import user_database
 
 
@@ -41,8 +39,6 @@ def prune(
     from tunekit.store.prune import prune as prune_database
     from tunekit.store.prune import would_prune
 
-    if math.isnan(days):
-        raise UsageError("--older-than nan: expected a number of days")
     path = database or user_database()
     how = would_prune if dry_run else prune_database
     pruned = how(path, kernel=kernel, older_than_days=days)
