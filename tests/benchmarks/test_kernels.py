@@ -30,7 +30,7 @@ from tunekit.core.device import device_named
 from tunekit.core.evaluation import Status
 from tunekit.core.space import context
 from tunekit.errors import DeviceMemoryError, NothingTunedError
-from tunekit.evaluate import verify
+from tunekit.evaluate import inputs
 from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.rotation import Rotation
 from tunekit.gpu import PresentGpu
@@ -192,7 +192,7 @@ def no_gpu_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = PresentGpu(0, "NVIDIA H100 80GB HBM3", "CUDA 13.0", device)
 
     def on_cpu(shape: Sequence[int], dtype: str, seed: int, device: str) -> torch.Tensor:
-        return verify.random_input(shape, dtype, seed, "cpu")
+        return inputs.random_input(shape, dtype, seed, "cpu")
 
     def tuned_run(case: kernels.Case, config: Config, gpu: PresentGpu) -> kernels.Run:
         reference, scalars = case.kernel.reference, case.kernel.scalars
