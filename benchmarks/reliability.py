@@ -1,7 +1,7 @@
 """Print what the long tests counted: kills, faults, kernels caught, operations, inputs.
 
     make soak                                                   # writes soak.json
-    python -m pytest -q -m gpu tests/adversarial tests/faults --tally gpu.json   # on a GPU
+    python -m pytest -q -m gpu tests/gpu tests/adversarial --tally gpu.json     # on a GPU
     python benchmarks/reliability.py soak.json gpu.json > benchmarks/results/reliability.md
 
 It prints and measures nothing of its own: each figure is a count that a test made while it checked.
@@ -22,7 +22,8 @@ def render(reports: Sequence[dict[str, Any]]) -> str:
     for report in reports:
         place = report["gpu"] or "no GPU"
         for section, what, count in report["counts"]:
-            sections.setdefault(section, []).append(f"| {what} | {count:,} | {place} |")
+            named = what.replace("_", " ")
+            sections.setdefault(section, []).append(f"| {named} | {count:,} | {place} |")
     lines = ["# Reliability", "", "Printed by `benchmarks/reliability.py`.", ""]
     for report in reports:
         outcome = "all passed" if report["passed"] else "SOME FAILED"
