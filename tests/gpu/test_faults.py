@@ -247,7 +247,7 @@ def test_a_fault_costs_its_own_job(
         _assert_good(good)
     if fault.status is Status.ERROR or "CUDA" in fault.reason:
         assert fault.details
-    tally("Faults", f"{name}", 1)
+    tally("Faults", name, 1)
 
 
 def test_faults_that_show_when_compiling(
@@ -279,4 +279,4 @@ def test_more_than_the_gpu_has(
     assert re.fullmatch(reason, fault.reason), fault
     _assert_good(before)
     _assert_good(after)
-    tally("Faults", f"{name}", 1)
+    tally("Faults", name, 1)
