@@ -75,7 +75,9 @@ def full_record(line: Record) -> dict[str, object]:
     compiled = any(record.get(key) is not None for key in BINARY_UNKNOWN)
     binary = BINARY_UNKNOWN if compiled else dict.fromkeys(BINARY_UNKNOWN)
     # Null is how many a tool says that it does not know.
-    given = {key: value for key, value in record.items() if value is not None}
+    given = {
+        key: value for key, value in record.items() if value is not None or key in REQUIRED_KEYS
+    }
     full = {"kernel_hash": "", **UNKNOWN, **binary, **given}
     full["time_us"] = _time_us(full)
     return full
