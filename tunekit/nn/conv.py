@@ -5,6 +5,7 @@ Each is the PyTorch module it was made of, with the same parameters under the sa
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -111,6 +112,7 @@ class Fused:
             weight = to_format(weight.contiguous(), channels_last=False)
         return self._convolve(x, weight, self.bias if bias else None, output_size)
 
+    @abstractmethod
     def _convolve(
         self,
         x: torch.Tensor,
@@ -118,7 +120,7 @@ class Fused:
         bias: torch.Tensor | None,
         output_size: Sequence[int] | None,
     ) -> torch.Tensor:
-        raise NotImplementedError
+        """The convolution of the class that this is mixed into."""
 
     def extra_repr(self) -> str:
         """What the module's own says, and the op."""

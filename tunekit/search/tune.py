@@ -70,15 +70,16 @@ def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: floa
     task, host = session.task, session.host
     space, context = task.kernel.load_space(), session.space_context()
     configs = space.configs(context)
+    valid = set(configs)
     default = space.default(context)
     # What an earlier space held and this one does not is not served either.
-    known = {config: row for config, row in session.known().items() if config in set(configs)}
+    known = {config: row for config, row in session.known().items() if config in valid}
     budget = len(configs) if task.trials is None else min(task.trials, len(configs))
     session.begin(max(budget, len(known)), known.values())
     landscapes = knowledge.near(session.problem, warm=host.warm)
     floor_us = knowledge.floor_us(session.problem, warm=host.warm)
     before = knowledge.winners_before(session.problem, host.source)
-    first = [default, *(config for config in before if config in set(configs))]
+    first = [default, *(config for config in before if config in valid)]
     strategy = make_strategy(task.strategy, session.problem, configs, first, landscapes, task.seed)
     for row in known.values():
         strategy.tell(row.config, row.time_us if row.verified else None)

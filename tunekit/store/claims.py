@@ -38,34 +38,12 @@ def claim(database: Path, work: str, told: str) -> Iterator[None]:
     Raises:
         ClaimedError: another process or thread has it.
     """
-    path = Path(os.path.realpath(database))
-    descriptor = _descriptor(path.with_name(f"{path.name}-claims"))
-    if descriptor is None:
+    refusal = (
+        f"{told} is being tuned by another process into {database}; run again when that is "
+        "through, and what it found is not measured again"
+    )
+    with _held(database, _place(work), 1, refusal):
         yield
-        return
-    _open.add(descriptor)
-    try:
-        place = _place(work)
-        try:
-            _lock(descriptor, fcntl.F_WRLCK, place)
-        except (BlockingIOError, PermissionError):
-            raise ClaimedError(
-                f"{told} is being tuned by another process into {database}; run again when that "
-                "is through, and what it found is not measured again"
-            ) from None
-        except OSError:
-            pass  # this file system has no such locks
-        try:
-            yield
-        finally:
-            # A child that was started without Python's help may have the file open, too.
-            with suppress(OSError):
-                if descriptor in _open:
-                    _lock(descriptor, fcntl.F_UNLCK, place)
-    finally:
-        if descriptor in _open:
-            _open.remove(descriptor)
-            os.close(descriptor)
 
 
 @contextmanager
@@ -75,6 +53,13 @@ def claim_everything(database: Path) -> Iterator[None]:
     Raises:
         ClaimedError: somebody does.
     """
+    refusal = f"{database}: another process is tuning into it; run again when that is through"
+    with _held(database, 0, 0, refusal):
+        yield
+
+
+@contextmanager
+def _held(database: Path, place: int, length: int, refusal: str) -> Iterator[None]:
     path = Path(os.path.realpath(database))
     descriptor = _descriptor(path.with_name(f"{path.name}-claims"))
     if descriptor is None:
@@ -83,18 +68,20 @@ def claim_everything(database: Path) -> Iterator[None]:
     _open.add(descriptor)
     try:
         try:
-            _lock(descriptor, fcntl.F_WRLCK, 0, length=0)
+            _lock(descriptor, fcntl.F_WRLCK, place, length)
         except (BlockingIOError, PermissionError):
-            raise ClaimedError(
-                f"{database}: another process is tuning into it; run again when that is through"
-            ) from None
+            raise ClaimedError(refusal) from None
         except OSError:
             pass  # this file system has no such locks
-        yield
+        try:
+            yield
+        finally:
+            # A child that was started without Python's help may have the file open, too.
+            with suppress(OSError):
+                if descriptor in _open:
+                    _lock(descriptor, fcntl.F_UNLCK, place, length)
     finally:
         if descriptor in _open:
-            with suppress(OSError):
-                _lock(descriptor, fcntl.F_UNLCK, 0, length=0)
             _open.remove(descriptor)
             os.close(descriptor)
 
@@ -107,7 +94,7 @@ def _descriptor(path: Path) -> int | None:
         return None
 
 
-def _lock(descriptor: int, kind: int, place: int, *, length: int = 1) -> None:
+def _lock(descriptor: int, kind: int, place: int, length: int) -> None:
     """A lock of the open file, not of the process: threads exclude each other, too.
 
     A length of 0 is all there can be from that place on.
