@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tunekit import arguments, cli, gpu
+from tunekit import cli, gpu, hosts
 from tunekit.core.device import DEVICES
 from tunekit.evaluate.host import Host
 from tunekit.evaluate.job import Outcome
@@ -211,12 +211,12 @@ def test_a_gpu_of_the_model_is_measured_on(failing: Failing, monkeypatch: Any) -
     monkeypatch.setattr(gpu, "gpu_count", lambda: len(models))
     monkeypatch.setattr(gpu, "present_gpu", lambda i: gpu.PresentGpu(i, "", "", models[i]))
     monkeypatch.setattr(Host, "on_gpu", lambda index, warm=False: index)
-    assert arguments.job_host(job, None, None) == 1
-    assert arguments.job_host(job, "cuda:0", None) == 0
+    assert hosts.job_host(job, None, None) == 1
+    assert hosts.job_host(job, "cuda:0", None) == 0
     monkeypatch.setattr(Host, "estimating", lambda device: device.slug)
-    assert arguments.job_host(job, None, "h200") == "h200"
+    assert hosts.job_host(job, None, "h200") == "h200"
     models.pop()
-    assert arguments.job_host(job, None, None) == "rtx4090"
+    assert hosts.job_host(job, None, None) == "rtx4090"
 
 
 @pytest.mark.parametrize(

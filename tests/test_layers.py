@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"doctor", "ops", "nn", "export", "portfolio"})
     | frozenset({"report", "report_evaluation", "report_explain", "report_json", "report_recorded"})
     | frozenset({"runlog"}),
-    frozenset({"arguments", "cli", "__main__"}),
+    frozenset({"arguments", "cli", "hosts", "__main__"}),
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tunekit import arguments, cli, gpu
+from tunekit import arguments, cli, gpu, hosts
 from tunekit.core.config import Config
 from tunekit.doctor import databases, diagnosis
 from tunekit.evaluate.host import Host
@@ -113,7 +113,7 @@ def cut_short(
         monkeypatch.setattr(module, "shipped_landscapes", lambda: tmp_path / "no-landscapes")
     monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
     monkeypatch.setattr(Host, "estimating", lambda device: estimate_host(time_us))
-    monkeypatch.setattr(arguments, "compile_device", _refused)
+    monkeypatch.setattr(hosts, "compile_device", _refused)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("TUNEKIT_DB", str(tmp_path / "mine.db"))
     monkeypatch.setenv("TUNEKIT_LOG", "/dev/null")

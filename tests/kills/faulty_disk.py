@@ -23,7 +23,7 @@ import killer
 from killer import Study
 from recorded_pool import host_of, library_landscapes, task_of
 
-from tunekit import arguments, cli
+from tunekit import arguments, cli, hosts
 from tunekit.evaluate.host import Host
 from tunekit.store import database
 
@@ -71,7 +71,7 @@ def _run(study: Study, before: Callable[[], None], stderr: int, tell: int) -> No
         def make_host(*_: object) -> Host:
             return host_of(study.landscape, 0.0)
 
-        arguments.make_host = make_host  # type: ignore[assignment]
+        hosts.make_host = make_host  # type: ignore[assignment]
         arguments.shape_tasks = lambda *_: [task]  # type: ignore[assignment]
         database.Store = killer.Told
         before()

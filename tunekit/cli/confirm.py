@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunekit import arguments, report, report_json
+from tunekit import arguments, hosts, report, report_json
 from tunekit.cli.options import database_option, device_option, json_option, verbose_option
 from tunekit.cli.watch import watching
 from tunekit.errors import (
@@ -62,7 +62,7 @@ def confirm(
     skipped: Counter[str] = Counter()
     failures: list[str] = []
     with ExitStack() as stack:
-        host = stack.enter_context(arguments.gpu_host(device))
+        host = stack.enter_context(hosts.gpu_host(device))
         store = stack.enter_context(Store.open(database or user_database()))
         watch = stack.enter_context(watching(host, store.path, verbose=verbose, quiet=as_json))
         for item in pending([store, *arguments.open_shipped(stack)], host, only):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunekit import arguments, report
+from tunekit import hosts, report
 from tunekit.cli.options import json_option, target_option, verbose_option
 from tunekit.cli.output import print_json
 from tunekit.core.evaluation import Status
@@ -38,7 +38,7 @@ def evaluate(
     from tunekit.report_evaluation import print_outcome
 
     found = read_job(job)
-    with arguments.job_host(found, device, target) as host:
+    with hosts.job_host(found, device, target) as host:
         if verbose:
             host.pool.on_ready = _say_ready
         outcome = _outcome(replace(found, target=host.device.slug), host)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tunekit import arguments, report, report_json
+from tunekit import hosts, report, report_json
 from tunekit.cli.options import database_option, json_option
 from tunekit.cli.output import print_json
 from tunekit.core.problem import parse_dtype, parse_shape
@@ -49,7 +49,7 @@ def explain(
     if database is not None and not os.path.exists(database):
         raise UsageError(f"--db {database}: no such file")
     found = find_kernel(kernel)
-    model = arguments.device_model(device, target)
+    model = hosts.device_model(device, target)
     metas = found.input_metas(parse_shape(shape), parse_dtype(dtype))
     launch = found.plan([replace(meta, misalignment=offset % 16) for meta in metas], model)
     explained = explain_launch(found, launch, model, database)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tunekit import arguments
+from tunekit import arguments, hosts
 from tunekit.cli.options import database_option, json_option
 from tunekit.cli.output import print_json
 
@@ -28,7 +28,7 @@ def precompile(
 
     from tunekit.runtime.precompile import precompile_rows
 
-    device = arguments.compile_device(target)
+    device = hosts.compile_device(target)
     rows = arguments.cached_rows(kernel, device.slug, database)
     reference = kernel if kernel and ":" in kernel else None
     made = precompile_rows(rows, device, reference)

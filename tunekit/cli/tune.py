@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunekit import arguments, report, report_json
+from tunekit import arguments, hosts, report, report_json
 from tunekit.cli.options import (
     database_option,
     device_option,
@@ -120,7 +120,7 @@ def tune(
     results: list[Result] = []
     failures: list[TunekitError] = []
     with ExitStack() as stack:
-        host = stack.enter_context(arguments.make_host(device, target, warm, console.say))
+        host = stack.enter_context(hosts.make_host(device, target, warm, console.say))
         store = stack.enter_context(Store.open(database or user_database()))
         watch = stack.enter_context(watching(host, store.path, verbose=verbose, quiet=as_json))
         knowledge = Knowledge(shipped_landscapes(), [store])
