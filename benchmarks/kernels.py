@@ -60,7 +60,7 @@ from tunekit.evaluate.on_device import DeviceEvaluator
 from tunekit.evaluate.rotation import Rotation, rotation_of
 from tunekit.evaluate.text import one_line
 from tunekit.evaluate.timer import Timer
-from tunekit.evaluate.verify import expected_output, largest_error
+from tunekit.evaluate.verify import TOLERANCES, largest_error, reference_outputs
 from tunekit.evaluate.worker import is_sticky
 from tunekit.gpu import PresentGpu, select_gpu
 from tunekit.kernels.kernel import Kernel
@@ -292,7 +292,7 @@ def check(
     rows: dict[str, Row] = {}
     for judge in dict.fromkeys(contender.judge for contender in entered):
         inputs = _safe(x) if judge.safe_inputs else x
-        expected = expected_output(judge.kernel, [inputs], judge.kernel.scalar_values())
+        (expected,) = reference_outputs(judge.kernel, [], [inputs], judge.kernel.scalar_values())
         for contender in entered:
             if contender.judge is judge:
                 out.fill_(float("nan"))
@@ -308,7 +308,7 @@ def _checked(
     contender: Contender, case: Case, x: torch.Tensor, out: torch.Tensor, expected: torch.Tensor
 ) -> Row:
     try:
-        error = largest_error(contender.run(x, out), expected, case.dtype)
+        error = largest_error(contender.run(x, out), expected, TOLERANCES[case.dtype])
     except Exception as failure:
         if is_sticky(failure):
             raise
@@ -337,7 +337,7 @@ def sampled(
 
 def _launch(run: Run, rotation: Rotation) -> Callable[[int], None]:
     def launch(index: int) -> None:
-        run(rotation.inputs[index][0], rotation.outputs[index])
+        run(rotation.inputs[index][0], rotation.outputs[index][0])
 
     return launch
 
@@ -372,7 +372,7 @@ def contest(case: Case, gpu: PresentGpu, plan: Plan) -> Contest:
     entered = contenders(case, configs, gpu)
     rows = check(entered, case, x, out)
     checked = time.monotonic()
-    rows = sampled(entered, rows, rotation_of([x], out, gpu.device.l2_bytes), plan.rounds)
+    rows = sampled(entered, rows, rotation_of([x], [out], gpu.device.l2_bytes), plan.rounds)
     launch = case.kernel.launch_for(case.shape, case.dtype, gpu.device)
     bytes_moved = case.kernel.bytes_moved(launch)
     timed = time.monotonic()
@@ -387,7 +387,7 @@ def odd_pair(kernel: Kernel, dtype: str, gpu: PresentGpu, plan: Plan) -> OddPair
         case = Case(kernel, (size,), dtype)
         configs.append(tune(case, gpu, plan.every, flat_only=True))
         x = random_input(case.shape, dtype, _SEED, "cuda")
-        rotation = rotation_of([x], torch.empty_like(x), gpu.device.l2_bytes)
+        rotation = rotation_of([x], [torch.empty_like(x)], gpu.device.l2_bytes)
         timers.append(Timer(_launch(tuned_run(case, configs[-1], gpu), rotation), rotation))
     samples = shuffled_us(timers, plan.rounds)
     return OddPair(kernel.name, dtype, plan.odd_sizes, tuple(samples), tuple(configs))

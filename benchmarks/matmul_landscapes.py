@@ -439,7 +439,7 @@ def measure(
     output = torch.empty(
         launch.outputs[0].shape, dtype=getattr(torch, problem.dtype), device="cuda"
     )
-    rotation = rotation_of(inputs, output, device.l2_bytes)
+    rotation = rotation_of(inputs, [output], device.l2_bytes)
     _warm(rotation)
     statuses = {config: each.status for config, each in built.items()}
     # Another order than the axes', so that what drifts looks like none of them.
@@ -471,8 +471,8 @@ def _launcher(
 ) -> Callable[[int], None]:
     grid = launch.grid(config)
     bound = [
-        ordered_arguments(launch.function, launch.bind(inputs, [output], {}, config))
-        for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
+        ordered_arguments(launch.function, launch.bind(inputs, outputs, {}, config))
+        for inputs, outputs in zip(rotation.inputs, rotation.outputs, strict=True)
     ]
     return lambda index: compiled.launch(grid, bound[index])
 

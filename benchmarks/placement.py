@@ -69,7 +69,7 @@ class Pair:
     def many_new(self) -> Rotation:
         """As many as a measurement uses."""
         x = torch.randn(self.elements, device="cuda").to(getattr(torch, self.dtype))
-        return rotation_of([x], torch.empty_like(x), self.gpu.device.l2_bytes)
+        return rotation_of([x], [torch.empty_like(x)], self.gpu.device.l2_bytes)
 
     def timers(self, compiled: Sequence[Compiled], rotation: Rotation) -> list[Timer]:
         """A graph of each."""
@@ -83,8 +83,8 @@ class Pair:
         scalars = KERNEL.scalar_values({})
         grid = launch.grid(config)
         bound = [
-            ordered_arguments(launch.function, launch.bind(inputs, [output], scalars, config))
-            for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
+            ordered_arguments(launch.function, launch.bind(inputs, outputs, scalars, config))
+            for inputs, outputs in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
         return lambda index: compiled.launch(grid, bound[index])
 

@@ -74,7 +74,7 @@ def test_references(reference: str) -> None:
         ({"count": 0}, "count: expected a whole number from 1"),
         ({"count": 1.5}, "count: expected a whole number"),
         ({"count": 2**60}, "count: expected a whole number"),
-        ({"dtype": "int8"}, "dtype: expected one of float32"),
+        ({"dtype": "int7"}, "dtype: expected one of float32"),
         ({"shape": []}, "shape: expected at least one size"),
         ({"shape": [0]}, "shape[0]: expected"),
         ({"shape": [1] * 99}, "a list of at most"),

@@ -19,7 +19,7 @@ def assert_bound_alike(launch: Launch, scalars: dict[str, float]) -> None:
     expected = launch.bind(TENSORS, [OUTPUT], scalars, CONFIG)
     bind = Binder(launch, CONFIG)
     for _ in range(2):
-        bound = bind(TENSORS, OUTPUT, scalars)
+        bound = bind(TENSORS, [OUTPUT], scalars)
         # Not by `==`, which a tensor answers element by element.
         assert {name: flat(value) for name, value in bound.items()} == {
             name: flat(value) for name, value in expected.items()

@@ -23,8 +23,8 @@ def started() -> Started:
 @pytest.fixture
 def known(started: Started, monkeypatch: pytest.MonkeyPatch) -> Fast:
     """Knows float32 tensors of 6 and of 2 × 3 elements; the CPU stands for the GPU."""
-    monkeypatch.setattr(fast, "_current_device", lambda: -1)
-    monkeypatch.setattr(fast, "_stream_of", lambda device: 7)
+    monkeypatch.setattr(fast, "current_device", lambda: -1)
+    monkeypatch.setattr(fast, "stream_of", lambda device: 7)
     found = Fast(mish_mish)
     for x in (torch.ones(6), torch.ones(2, 3)):
         found.learn((x,), lambda *arguments: started.append(arguments))
@@ -94,7 +94,7 @@ def test_a_parameter_is_plain_where_nothing_is_recorded(known: Fast, started: St
 def test_another_device_is_current(
     known: Fast, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast, "_current_device", lambda: 1)
+    monkeypatch.setattr(fast, "current_device", lambda: 1)
     assert known.one(torch.ones(6), ()) is None
     assert known.of((torch.ones(6),) * 2, ()) is None
     assert started == []

@@ -20,8 +20,12 @@ from tunekit.notices import TunekitWarning
 if TYPE_CHECKING:
     import tunekit.nn as nn
     import tunekit.ops as ops
+    import tunekit.testing as testing
+    from tunekit.autotuning.decorator import autotune
     from tunekit.core.config import Config
+    from tunekit.kernels.draft import descriptor, launch
     from tunekit.kernels.kernel import Kernel, pointwise
+    from tunekit.planned import kernel
     from tunekit.runtime.call import reload
     from tunekit.runtime.lookup import lookup
     from tunekit.runtime.precompile import precompile
@@ -33,6 +37,10 @@ __all__ = [
     "TunekitError",
     "TunekitWarning",
     "__version__",
+    "autotune",
+    "descriptor",
+    "kernel",
+    "launch",
     "lookup",
     "nn",
     "ops",
@@ -40,11 +48,16 @@ __all__ = [
     "precompile",
     "record",
     "reload",
+    "testing",
 ]
 
 _HOME = {
     "Config": "tunekit.core.config",
     "Kernel": "tunekit.kernels.kernel",
+    "autotune": "tunekit.autotuning.decorator",
+    "descriptor": "tunekit.kernels.draft",
+    "kernel": "tunekit.planned",
+    "launch": "tunekit.kernels.draft",
     "lookup": "tunekit.runtime.lookup",
     "pointwise": "tunekit.kernels.kernel",
     "precompile": "tunekit.runtime.precompile",
@@ -55,7 +68,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name in ("nn", "ops"):
+    if name in ("nn", "ops", "testing"):
         return importlib.import_module(f"tunekit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

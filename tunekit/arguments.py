@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tunekit.core.device import device_named
-from tunekit.core.problem import parse_dtype, parse_shape
+from tunekit.core.problem import parse_dtype
 from tunekit.errors import KernelError, ShapeError, UsageError
 from tunekit.paths import shipped_database, user_database
+from tunekit.shapes import read_shapes
 
 if TYPE_CHECKING:
     from tunekit.core.evaluation import Evaluation
@@ -27,48 +28,11 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", "CacheRow", "Evaluation")
 
-_MAX_SHAPES_BYTES = 1_000_000
-
-
-def read_shapes(shapes: Iterable[str], file: Path | None) -> list[tuple[int, ...]]:
-    """Shapes given one by one and in a file, each once.
-
-    Raises:
-        UsageError: there are none, or the file cannot be read.
-        ShapeError: one of them is no shape.
-    """
-    found = [parse_shape(text) for text in shapes]
-    if file is not None:
-        found += _shapes_in(file)
-    if not found:
-        raise UsageError("give at least one --shape, such as --shape 64,128,254,254")
-    return list(dict.fromkeys(found))
-
-
-def _shapes_in(file: Path) -> Iterator[tuple[int, ...]]:
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(_MAX_SHAPES_BYTES + 1)
-        lines = content.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError(f"--shapes {file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"--shapes {file}: expected UTF-8 text, byte {error.start} is none"
-        ) from None
-    if len(content) > _MAX_SHAPES_BYTES:
-        raise UsageError(f"--shapes {file}: expected at most {_MAX_SHAPES_BYTES} bytes")
-    for number, line in enumerate(lines, start=1):
-        if text := line.partition("#")[0].strip():
-            try:
-                yield parse_shape(text)
-            except ShapeError as error:
-                raise ShapeError(f"--shapes {file}, line {number}: {error}") from None
-
 
 def shape_tasks(
     reference: str | None,
     shapes: Sequence[str],
+    dims: Sequence[str],
     file: Path | None,
     dtypes: Sequence[str],
     params: Iterable[str],
@@ -85,11 +49,25 @@ def shape_tasks(
         raise UsageError("name a KERNEL to tune; `tunekit kernels` lists the library's")
     kernel = find_kernel(reference)
     scalars = read_scalars(kernel, params)
-    names = dict.fromkeys(map(parse_dtype, dtypes or ["float32"]))
+    names = dict.fromkeys(read_dtype(kernel, each) for each in dtypes or [kernel.dtypes[0]])
     return [
         Task(kernel=kernel, reference=reference, shape=shape, dtype=dtype, scalars=scalars)
-        for shape, dtype in itertools.product(read_shapes(shapes, file), names)
+        for shape, dtype in itertools.product(read_shapes(kernel, shapes, dims, file), names)
     ]
+
+
+def read_dtype(kernel: Kernel, text: str | None) -> str:
+    """A dtype that the kernel is tuned in, by its full name; None is its first.
+
+    Raises:
+        ShapeError: it is none of them.
+    """
+    name = kernel.dtypes[0] if text is None else parse_dtype(text)
+    if name not in kernel.dtypes:
+        raise ShapeError(
+            f"--dtype {text!r:.100}: {kernel.name} is tuned in {', '.join(kernel.dtypes)}"
+        )
+    return name
 
 
 def read_recorded(
@@ -173,7 +151,7 @@ def cached_rows(kernel: str | None, device: str | None, database: Path | None) -
 
     if database is not None and not os.path.exists(database):
         raise UsageError(f"--db {database}: no such file")
-    name = _find_name(kernel) if kernel and ":" in kernel else kernel
+    name = _row_name(kernel, database)
     person = read_cache(database or user_database(), kernel=name)
     shipped = read_cache(shipped_database(), kernel=name, immutable=True)
     rows = merged_rows(person, shipped)
@@ -190,7 +168,7 @@ def known_evaluations(
 
     if database is not None and not os.path.exists(database):
         raise UsageError(f"--db {database}: no such file")
-    name = _find_name(kernel) if kernel and ":" in kernel else kernel
+    name = _row_name(kernel, database)
     person = database or user_database()
     rows: list[Evaluation] = []
     with ExitStack() as stack:
@@ -211,6 +189,22 @@ def _on_device(rows: list[Row], device: str | None) -> list[Row]:
     known = any(row.problem.device == device for row in rows)
     slug = device if known else device_named(device).slug
     return [row for row in rows if row.problem.device == slug]
+
+
+def rows_named(name: str, database: Path | None) -> list[CacheRow]:
+    """Rows of a kernel that are named so in a database; nothing is imported by the name."""
+    from tunekit.runtime.known import merged_rows
+    from tunekit.store.cache import read_cache
+
+    person = read_cache(database or user_database(), kernel=name)
+    return merged_rows(person, read_cache(shipped_database(), kernel=name, immutable=True))
+
+
+def _row_name(kernel: str | None, database: Path | None) -> str | None:
+    """What rows call a kernel; `module:function` where `tunekit.autotune` has left some."""
+    if kernel is None or ":" not in kernel or rows_named(kernel, database):
+        return kernel
+    return _find_name(kernel)
 
 
 def _find_name(kernel: str) -> str:

@@ -19,19 +19,23 @@ from tunekit.core.evaluation import Evaluation, Source, Status
 from tunekit.printable import printable
 
 if TYPE_CHECKING:
+    from tunekit.core.problem import Problem
     from tunekit.gpu import PresentGpu
     from tunekit.here import Here
     from tunekit.kernels.kernel import Kernel
     from tunekit.search.confirm import Confirmed
     from tunekit.search.replay import Regret, Replayed
+    from tunekit.search.task import Imported, Result
     from tunekit.search.task import Progress as Watched
-    from tunekit.search.task import Result
     from tunekit.store.cache import CacheRow
 
 _PLAIN_WIDTH = 10_000
 """Characters of a line where there is no terminal: a row is one line, however long."""
 _BAR_WIDTH = 16
-_NUMERIC = ("µs", "ms", "÷", "GB/s", "ratio", "SMs", "MB", "peak", "calls", "share", "gain")
+_NUMERIC = (
+    "µs", "ms", "÷", "GB/s", "ratio", "SMs", "MB", "peak", "calls", "share", "gain", "%", "grid",
+    "registers",
+)  # fmt: skip
 """How the names of columns of numbers end."""
 _WRAPPED_WIDTH = 26
 """Least width of a table's wrapped column: two axes of a configuration."""
@@ -42,9 +46,17 @@ def shape_text(shape: Iterable[int]) -> str:
     return ",".join(str(size) for size in shape)
 
 
+def sizes_text(problem: Problem, shape: Sequence[int]) -> str:
+    """`64,128,254,254`; where a shape is nothing but sizes with names, `K=4096 M=16 N=4096`."""
+    values = [size for _, size in problem.dims]
+    if len(values) > 1 and sorted(values) == sorted(shape):
+        return " ".join(f"{name}={size}" for name, size in problem.dims)
+    return shape_text(shape)
+
+
 def problem_text(row: CacheRow) -> str:
     """`mish_mish 64,128,254,254 float32`."""
-    return f"{row.problem.kernel} {shape_text(row.shape)} {row.problem.dtype}"
+    return f"{row.problem.kernel} {sizes_text(row.problem, row.shape)} {row.problem.dtype}"
 
 
 def bandwidth_gb_per_s(bytes_moved: int, time_us: float) -> float:
@@ -71,9 +83,9 @@ class Console:
         """Characters of a line."""
         return self._out.width
 
-    def say(self, text: str) -> None:
-        """One line."""
-        self._out.print(printable(text), soft_wrap=True)
+    def say(self, text: str, style: str = "") -> None:
+        """One line; in a style of rich's, such as `bold red`, where the terminal has it."""
+        self._out.print(printable(text), soft_wrap=True, style=style or None)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Watched]:
@@ -124,6 +136,10 @@ class Console:
             ("time", f"{winner.time_us:.2f} µs{_spread(winner)}"),
             ("bandwidth", f"{gb_per_s:.0f} GB/s{peak}"),
         ]
+        if result.flops is not None:
+            rows.append(("arithmetic", f"{result.flops / winner.time_us / 1e6:.1f} TFLOP/s"))
+        if winner.reason:
+            rows.append(("verified", winner.reason))
         if result.default is not None and result.default.time_us is not None:
             rows.append(
                 (
@@ -145,13 +161,14 @@ class Console:
         rows += [
             ("why", decision.reason),
             ("evaluated", _counts(result)),
+            *([("imported", _imported(result.imported))] if result.imported else []),
             *([("stopped", result.stopped)] if result.stopped else []),
             *([("disturbed", winner.disturbance)] if winner.disturbance else []),
             ("saved in", str(database)),
         ]
         self.say(
-            f"{result.problem.kernel}  {shape_text(result.shape)}  {result.problem.dtype}  on "
-            f"{device.names[0]}: {about}"
+            f"{result.problem.kernel}  {sizes_text(result.problem, result.shape)}  "
+            f"{result.problem.dtype}  on {device.names[0]}: {about}"
         )
         table = Table(show_header=False)
         table.add_column(style="bold")
@@ -305,7 +322,7 @@ def _result_cells(result: Result) -> list[str]:
     copy_us = result.decision.copy_us
     return [
         result.problem.kernel,
-        shape_text(result.shape),
+        sizes_text(result.problem, result.shape),
         result.problem.dtype,
         str(winner.config),
         f"{winner.time_us:.2f}",
@@ -323,7 +340,7 @@ def _confirmed_rows(item: Confirmed) -> Iterator[list[str]]:
         mark = " *" if config == item.result.winner.config else ""
         yield [
             item.result.problem.kernel,
-            shape_text(item.result.shape),
+            sizes_text(item.result.problem, item.result.shape),
             item.result.problem.dtype,
             f"{config}{mark}",
             str(item.before.source),
@@ -349,7 +366,7 @@ def _row_cells(row: CacheRow) -> list[str]:
 
 def _kernel_cells(kernel: Kernel) -> list[str]:
     scalars = ", ".join(f"{name}={value:g}" for name, value in kernel.scalars.items())
-    return [kernel.name, kernel.summary, str(kernel.input_count), scalars, kernel.space]
+    return [kernel.name, kernel.summary, str(kernel.input_count), scalars, kernel.space_name]
 
 
 def _device_cells(device: Device) -> list[str]:
@@ -395,6 +412,15 @@ def _counts(result: Result) -> str:
         f"{total} of {result.space_size} configurations{known}{same}, in {result.elapsed_s:.1f} s"
         f"{'; ' + bad if bad else ''}"
     )
+
+
+def _imported(imported: Imported) -> str:
+    text = f"{imported.evaluated} of {imported.count}"
+    if imported.evaluated < imported.count:
+        text += "; more --trials evaluate the rest"
+    if imported.off_list:
+        text += f"; {imported.off_list} with values off the space's lists"
+    return f"{text}; the winner is {imported.won}" if imported.won else text
 
 
 def _regret(regret: Regret) -> str:

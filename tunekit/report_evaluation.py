@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tunekit.core.evaluation import Source, Status
-from tunekit.report import Console, shape_text
-from tunekit.search.events import Asked, Began, Decided, Evaluated, Event, Raced, Ready, Shared
+from tunekit.report import Console, shape_text, sizes_text
+from tunekit.search.events import (
+    Asked,
+    Began,
+    Decided,
+    Evaluated,
+    Event,
+    Offered,
+    Raced,
+    Ready,
+    Shared,
+)
 
 if TYPE_CHECKING:
     from tunekit.core.config import Config
@@ -33,9 +43,11 @@ class EventLines:
             case Began(problem, shape, total, known):
                 self._done, self._total = known, total
                 return (
-                    f"{problem.kernel} {shape_text(shape)} {problem.dtype} on {problem.device}: up "
+                    f"{problem.kernel} {sizes_text(problem, shape)} {problem.dtype} on {problem.device}: up "
                     f"to {total} configurations, {known} known"
                 )
+            case Offered(count, off_list):
+                return f"first {count} imported ones, {off_list} with values off the space's lists"
             case Asked(configs):
                 return f"next {len(configs)}: {'; '.join(map(str, configs))}"
             case Evaluated(job, outcome):

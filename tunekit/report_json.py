@@ -49,6 +49,7 @@ def result_to_json(result: Result) -> dict[str, Any]:
         "stopped": result.stopped,
         "disturbance": winner.disturbance,
         "space_size": result.space_size,
+        "imported": None if result.imported is None else asdict(result.imported),
         "statuses": {str(status): count for status, count in result.statuses.items()},
         "elapsed_s": round(result.elapsed_s, 3),
     }
@@ -193,7 +194,7 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
         "summary": kernel.summary,
         "inputs": kernel.input_count,
         "scalars": dict(kernel.scalars),
-        "space": kernel.space,
+        "space": kernel.space_name,
         "source_hash": kernel.source_hash,
     }
 

@@ -32,7 +32,7 @@ import json, torch
 import originals
 from originals import ORIGINALS, SAFE
 from tunekit.evaluate.compile import ordered_arguments
-from tunekit.evaluate.verify import largest_error
+from tunekit.evaluate.verify import TOLERANCES, largest_error
 
 def errors():
     generator = torch.Generator().manual_seed(0)
@@ -48,14 +48,14 @@ def errors():
                 launch.function[launch.grid(config)](
                     **ordered_arguments(launch.function, arguments)
                 )
-                yield original.name, dtype, str(config), largest_error(out, expected, dtype)
+                yield original.name, dtype, str(config), largest_error(out, expected, TOLERANCES[dtype])
 
 def of_channels_last():
     x = torch.randn(2, 20, 9, 11).permute(0, 1, 3, 2)
     out = torch.empty(2, 11, 9, 20).permute(0, 3, 1, 2).fill_(float("nan"))
     originals.mish_add_hardtanh_scale(x, out)
     original = ORIGINALS["mish_add_hardtanh_scale"]
-    return largest_error(out, original.computes(x.double(), **original.scalars).float(), "float32")
+    return largest_error(out, original.computes(x.double(), **original.scalars).float(), TOLERANCES["float32"])
 
 def in_place_is_the_same():
     x = torch.randn(3, 700)
@@ -75,7 +75,7 @@ def autotuned_configs():
     out = torch.full_like(x, float("nan"))
     originals.add_min_gelu_mul(x, out)
     expected = original.computes(x.double(), **original.scalars).float()
-    return len(tried), largest_error(out, expected, "float32")
+    return len(tried), largest_error(out, expected, TOLERANCES["float32"])
 
 def large():
     x = torch.full((1, 1, 1, 4), 100.0)

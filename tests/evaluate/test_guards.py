@@ -80,7 +80,7 @@ def test_what_is_read_beside_an_input_is_nan_and_copying_it_beside_the_output_sh
     buffers = Buffers.of(launch, "cpu")
     read = buffers.inputs[0].as_strided((8,), (1,))
     assert read[4:].isnan().all()
-    buffers.output.as_strided((8,), (1,)).copy_(read)
+    buffers.outputs[0].as_strided((8,), (1,)).copy_(read)
     assert buffers.damage() == "writes past the end of its output, as far as 16 bytes from it"
     assert not buffers.damage()
     buffers.inputs[0].as_strided((5,), (1,))[4] = 0.0

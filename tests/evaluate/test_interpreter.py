@@ -221,7 +221,7 @@ def test_configurations_that_differ_in_launch_options_alone_are_run_once(
         ran.append("once")
         return Checked(0.25)
 
-    monkeypatch.setattr(interpreter, "try_twice", run)
+    monkeypatch.setattr(interpreter.Trial, "twice", run)
     evaluator = interpreter.InterpreterEvaluator(DEVICES["rtx4090"])
 
     def runs(job: Job) -> int:

@@ -14,6 +14,7 @@ from tunekit.evaluate.proof import least_us, prove
 from tunekit.evaluate.rotation import Rotation
 from tunekit.evaluate.timer import Timer
 from tunekit.evaluate.trial import Checked
+from tunekit.evaluate.verify import TOLERANCES
 
 EXPECTED = torch.linspace(-2, 2, 300)
 
@@ -42,9 +43,11 @@ def _prove(
     keep: bool = True,
 ) -> Checked:
     outputs = tuple(torch.empty(300) for _ in range(sets))
-    judge = Judge(EXPECTED, "float32", keep=keep)
+    judge = Judge([EXPECTED], [TOLERANCES["float32"]], [True], keep=keep)
     timer = cast(Timer, FakeTimer(times_us, lambda: kernel(outputs), touched))
-    return prove(timer, Rotation(((),) * sets, outputs, None), judge, time_us)
+    return prove(
+        timer, Rotation(((),) * sets, tuple((output,) for output in outputs), None), judge, time_us
+    )
 
 
 def _writes(outputs: tuple[torch.Tensor, ...]) -> None:

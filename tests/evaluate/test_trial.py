@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunekit.core.device import DEVICES
-from tunekit.evaluate.trial import Checked, try_twice
+from tunekit.evaluate.trial import Checked, Trial
 from tunekit.kernels.library import KERNELS
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -20,7 +20,16 @@ DOUBLE = replace(KERNELS["identity"], reference=lambda x, *rest: 2 * x)
 def _try(run: Run, dtype: str = "float32", inputs: int = 1, n: int = 1003) -> Checked:
     kernel = replace(DOUBLE, input_count=inputs)
     launch = kernel.launch_for((n,), dtype, DEVICES["rtx4090"])
-    return try_twice(kernel, launch, {}, run, 0, "cpu", f"at {n}")
+    trial = Trial(
+        kernel,
+        launch,
+        (n,),
+        dtype,
+        {},
+        f"at {n}",
+        lambda tensors, outputs: run(tensors, outputs[0]),
+    )
+    return trial.twice(0, "cpu")
 
 
 def _doubles(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:

@@ -31,10 +31,10 @@ FIRST_TIMERS = """
 
     device = select_gpu(0).device
     x = torch.randn(4096, device="cuda")
-    rotation = rotation_of([x], torch.empty_like(x), device.l2_bytes)
+    rotation = rotation_of([x], [torch.empty_like(x)], device.l2_bytes)
 
     def copy(index):
-        torch.add(rotation.inputs[index][0], 1.0, out=rotation.outputs[index])
+        torch.add(rotation.inputs[index][0], 1.0, out=rotation.outputs[index][0])
 
     watch = Watch(0)
     for _ in range(8):
@@ -59,11 +59,11 @@ def gpu() -> Device:
 def adding(gpu: Device) -> Callable[..., Timer]:
     def make(elements: int, warm: bool = False, repeat: int = 1) -> Timer:
         x = torch.randn(elements, device="cuda")
-        rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes, warm)
+        rotation = rotation_of([x], [torch.empty_like(x)], gpu.l2_bytes, warm)
 
         def launch(index: int) -> None:
             for _ in range(repeat):
-                torch.add(rotation.inputs[index][0], 1.0, out=rotation.outputs[index])
+                torch.add(rotation.inputs[index][0], 1.0, out=rotation.outputs[index][0])
 
         return Timer(launch, rotation)
 
@@ -132,14 +132,14 @@ def test_the_longer_takes_longer(adding: Callable[..., Timer]) -> None:
 
 def test_launches_go_round_the_buffers_and_are_replayed(gpu: Device) -> None:
     x = torch.arange(2**20, device="cuda", dtype=torch.float32)
-    rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
-    for output in rotation.outputs:
+    rotation = rotation_of([x], [torch.empty_like(x)], gpu.l2_bytes)
+    for (output,) in rotation.outputs:
         output.fill_(torch.nan)
     launched: list[int] = []
 
     def copy(index: int) -> None:
         launched.append(index)
-        rotation.outputs[index].copy_(rotation.inputs[index][0])
+        rotation.outputs[index][0].copy_(rotation.inputs[index][0])
 
     timer = Timer(copy, rotation)
     captured = launched[1:]  # one comes first, to load the kernel
@@ -147,12 +147,12 @@ def test_launches_go_round_the_buffers_and_are_replayed(gpu: Device) -> None:
     assert set(captured) == set(range(rotation.sets))
     assert timer.sample_us() > 0
     assert len(launched) == 1 + len(captured)
-    assert all(torch.equal(output, x) for output in rotation.outputs)
+    assert all(torch.equal(output, x) for (output,) in rotation.outputs)
 
 
 def test_a_graph_that_would_last_too_long_is_shortened(gpu: Device) -> None:
     x = torch.randn(2**20, device="cuda")
-    rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+    rotation = rotation_of([x], [torch.empty_like(x)], gpu.l2_bytes)
 
     def slow(index: int) -> None:
         torch.cuda._sleep(1_000_000)  # half a millisecond or so
@@ -163,7 +163,7 @@ def test_a_graph_that_would_last_too_long_is_shortened(gpu: Device) -> None:
 
 def test_what_runs_out_of_memory_while_capturing_leaves_the_stream_usable(gpu: Device) -> None:
     x = torch.randn(2**20, device="cuda")
-    rotation = rotation_of([x], torch.empty_like(x), gpu.l2_bytes)
+    rotation = rotation_of([x], [torch.empty_like(x)], gpu.l2_bytes)
     launched: list[int] = []
 
     def too_big(index: int) -> None:

@@ -12,7 +12,7 @@ import triton
 from torch import nn
 
 import tunekit
-from tunekit.evaluate.verify import expected_output, largest_error
+from tunekit.evaluate.verify import TOLERANCES, largest_error, reference_outputs
 from tunekit.kernels.folded import folded
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import add_min_gelu_mul, mish_add_hardtanh_scale, mish_mish
@@ -99,8 +99,9 @@ def error_of(
     """Largest error in units of what is allowed, of the op of what a convolution gave."""
     inputs = (y,) if bias is None else (y, bias.detach())
     made = folded(kernel, bias=bias is not None)
-    exact = expected_output(made, inputs, {**kernel.scalars, **scalars}, TensorMeta.of(result))
-    return largest_error(result.detach(), exact, str(result.dtype).removeprefix("torch."))
+    meta = TensorMeta.of(result)
+    (exact,) = reference_outputs(made, [meta], inputs, {**kernel.scalars, **scalars})
+    return largest_error(result.detach(), exact, TOLERANCES[meta.dtype])
 
 
 @pytest.mark.parametrize("channels_last", [None, False, True])

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tunekit import hosts, report, report_json
-from tunekit.cli.options import database_option, json_option
+from tunekit.arguments import read_dtype, rows_named
+from tunekit.cli.options import database_option, dim_option, json_option
 from tunekit.cli.output import print_json
-from tunekit.core.problem import parse_dtype, parse_shape
 from tunekit.errors import StoreError, UsageError
+from tunekit.here import Here
+from tunekit.shapes import read_shape
 
 
 @click.command()
 @click.argument("kernel")
-@click.option("--shape", required=True, help="Input shape: 64,128,254,254.")
-@click.option("--dtype", default="float32")
+@click.option("--shape", help="Input shape: 64,128,254,254.")
+@dim_option
+@click.option("--dtype", help="[default: the kernel's first, float32]")
 @click.option(
     "--offset",
     type=click.IntRange(min=0),
@@ -31,8 +35,9 @@ from tunekit.errors import StoreError, UsageError
 @json_option
 def explain(
     kernel: str,
-    shape: str,
-    dtype: str,
+    shape: str | None,
+    dims: Sequence[str],
+    dtype: str | None,
     offset: int,
     target: str | None,
     device: str | None,
@@ -48,9 +53,21 @@ def explain(
 
     if database is not None and not os.path.exists(database):
         raise UsageError(f"--db {database}: no such file")
+    if ":" in kernel and (rows := rows_named(kernel, database)):
+        from tunekit.report_autotuned import print_autotuned
+
+        if shape or dims:
+            raise UsageError(
+                f"{kernel} is tuned by @tunekit.autotune, which tells calls apart by its key: "
+                "leave --shape and --dim out to see its rows"
+            )
+        print_autotuned(report.Console(quiet=as_json), rows)
+        if as_json:
+            print_json([report_json.row_to_json(row, Here.found()) for row in rows])
+        return
     found = find_kernel(kernel)
     model = hosts.device_model(device, target)
-    metas = found.input_metas(parse_shape(shape), parse_dtype(dtype))
+    metas = found.input_metas(read_shape(found, shape, dims), read_dtype(found, dtype))
     launch = found.plan([replace(meta, misalignment=offset % 16) for meta in metas], model)
     explained = explain_launch(found, launch, model, database)
     if database is not None and explained.databases[0].trouble:

@@ -24,6 +24,13 @@ database_option = click.option(
     help="Your database [default: $TUNEKIT_DB, else a file in your data folder].",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+dim_option = click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=N",
+    help="A size of a kernel whose sizes have names: M=4096; M=1,16 is two. Repeatable.",
+)
 device_option = click.option(
     "--device", help="GPU to measure on, such as cuda:0 [default: cuda:0 if there is one]."
 )

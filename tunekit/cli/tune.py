@@ -15,6 +15,7 @@ from tunekit import arguments, hosts, report, report_json
 from tunekit.cli.options import (
     database_option,
     device_option,
+    dim_option,
     json_option,
     not_nan,
     recorded_option,
@@ -36,13 +37,16 @@ _DEFAULT_TRIALS = 60
 @click.command()
 @click.argument("kernel", required=False)
 @click.option("--shape", "shapes", multiple=True, help="Input shape: 64,128,254,254. Repeatable.")
+@dim_option
 @click.option(
     "--shapes",
     "shapes_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with one shape a line; # starts a comment.",
 )
-@click.option("--dtype", "dtypes", multiple=True, help="Repeatable [default: float32].")
+@click.option(
+    "--dtype", "dtypes", multiple=True, help="Repeatable [default: the kernel's first, float32]."
+)
 @recorded_option
 @click.option(
     "--trials",
@@ -78,6 +82,7 @@ _DEFAULT_TRIALS = 60
 def tune(
     kernel: str | None,
     shapes: Sequence[str],
+    dims: Sequence[str],
     shapes_file: Path | None,
     dtypes: Sequence[str],
     recorded: Path | None,
@@ -111,9 +116,11 @@ def tune(
     from tunekit.store.database import Store
 
     if recorded is None:
-        tasks = arguments.shape_tasks(kernel, shapes, shapes_file, dtypes, params)
-    elif shapes or shapes_file or dtypes:
-        raise UsageError("--recorded has shapes and dtypes: leave --shape, --shapes, --dtype away")
+        tasks = arguments.shape_tasks(kernel, shapes, dims, shapes_file, dtypes, params)
+    elif shapes or dims or shapes_file or dtypes:
+        raise UsageError(
+            "--recorded has shapes and dtypes: leave --shape, --dim, --shapes, --dtype away"
+        )
     else:
         launched, scalars = arguments.read_recorded(recorded, kernel, params)
     console = report.Console(quiet=as_json, plain=verbose)
@@ -141,7 +148,7 @@ def tune(
             task = replace(
                 each, trials=None if exhaustive else trials, timeout_s=timeout_s, seed=seed
             )
-            title = f"{task.kernel.name} {report.shape_text(task.shape)} {task.dtype}"
+            title = f"{task.kernel.name} {task.kernel.shape_text(task.shape)} {task.dtype}"
             try:
                 with console.progress(title) as bar:
                     results.append(

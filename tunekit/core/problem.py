@@ -14,8 +14,15 @@ MAX_DIMS = 32
 MAX_ELEMENTS = 2**48
 """Elements of a tensor are fewer: 256 TiB of bytes."""
 
-ITEMSIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
-"""Bytes of one element of each dtype tunekit tunes."""
+ITEMSIZES = {
+    "float32": 4, "float16": 2, "bfloat16": 2, "float64": 8,
+    "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1,
+}  # fmt: skip
+"""Bytes of one element of each dtype that a kernel's tensors may have."""
+
+DTYPES = ("float32", "float16", "bfloat16")
+"""What a kernel is tuned in, unless it says otherwise."""
 
 _DTYPE_ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
@@ -52,7 +59,7 @@ def parse_dtype(text: str) -> str:
     """The dtype's full name: `bf16` and `torch.bfloat16` are `bfloat16`.
 
     Raises:
-        ShapeError: tunekit does not tune that dtype.
+        ShapeError: no kernel has tensors of that dtype.
     """
     name = text.lower().removeprefix("torch.")
     name = _DTYPE_ALIASES.get(name, name)
@@ -69,7 +76,7 @@ class Problem:
         kernel: the kernel's name, or its `module:NAME` reference.
         kernel_hash: hash of the source that computes the result; another hash is another kernel.
         dims: the sizes the launch depends on, by name, such as `(("n", 4096),)`.
-        dtype: dtype of the inputs, `float32` and so on.
+        dtype: what it is tuned in, `float32` and so on: that of the first input of a float dtype.
         alignment: what Triton specialises the binary on (see `kernels.plan.alignment_class`).
         device: slug of a GPU model in the device table, such as `h100`.
     """

@@ -135,7 +135,16 @@ class Space:
         Raises:
             SpaceError: the text is not TOML, or says anything a space file may not.
         """
-        tables = _tables(text, origin)
+        return cls.of(_document(text, origin), origin, name)
+
+    @classmethod
+    def of(cls, document: Mapping[str, object], origin: str, name: str) -> Space:
+        """A space of what such a file says, as nested mappings.
+
+        Raises:
+            SpaceError: it says anything a space file may not.
+        """
+        tables = _tables(document, origin)
         axes = _axes(tables["axes"], origin)
         return cls(
             name=name,
@@ -341,9 +350,8 @@ def _read(path: Path, origin: str) -> str:
         raise _error(origin, "", f"expected UTF-8 text, byte {error.start} is none") from None
 
 
-def _tables(text: str, origin: str) -> dict[str, object]:
+def _tables(document: Mapping[str, object], origin: str) -> dict[str, object]:
     """The top-level values of a space file, the optional ones filled in."""
-    document = _document(text, origin)
     for key in document:
         if key not in _TABLES:
             raise _error(origin, _key(key), _unknown(key, "key", _TABLES))

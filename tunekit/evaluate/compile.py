@@ -23,7 +23,8 @@ from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary
 from tunekit.errors import WorkerError
 from tunekit.evaluate.cubin import code_hash, read_resources
-from tunekit.kernels.plan import Launch, TensorMeta
+from tunekit.kernels.plan import Launch
+from tunekit.kernels.stand_ins import stand_in
 
 _GLOBAL_ACCESS = re.compile(r"\b(?P<what>ld|st)\.global(?P<modifiers>[.:\w]*)\.(?P<type>[bfsu]\d+)")
 _ASYNC_COPY = re.compile(
@@ -91,17 +92,6 @@ class CompileOnlyDriver:
 def compile_for(device: Device) -> None:
     """From here on, in this process, compile for `device` although it is not present."""
     driver.set_active(CompileOnlyDriver(device))
-
-
-def stand_in(meta: TensorMeta, device: str = "meta") -> torch.Tensor:
-    """A tensor with that metadata and no memory; its address has the same misalignment."""
-    dtype = getattr(torch, meta.dtype)
-    offset = meta.misalignment // meta.itemsize
-    extent = 1 + sum(
-        (size - 1) * stride for size, stride in zip(meta.shape, meta.strides, strict=True)
-    )
-    base = torch.empty(offset + max(extent, 0), dtype=dtype, device=device)
-    return torch.as_strided(base, meta.shape, meta.strides, offset)
 
 
 def ordered_arguments(function: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from tunekit.evaluate.tensors import bits, in_memory
-from tunekit.kernels.plan import Launch, TensorMeta
+from tunekit.kernels.plan import Input, Launch, TensorMeta
 
 GUARD_BYTES = 2**18
 """On each side: more than the largest block of any space writes when its mask is left out."""
@@ -24,7 +24,7 @@ FINITE = 0x55
 
 @dataclass(frozen=True)
 class Guarded:
-    """A dense tensor between guards.
+    """A tensor between guards.
 
     Attributes:
         name: what a fault calls it, such as `input 0`.
@@ -34,14 +34,15 @@ class Guarded:
     name: str
     _memory: torch.Tensor
     _pattern: int
+    _nbytes: int
 
     @classmethod
     def empty(cls, meta: TensorMeta, device: str, name: str, pattern: int) -> Guarded:
         """A tensor with that metadata, its contents undefined."""
-        start, nbytes = GUARD_BYTES + meta.misalignment, meta.numel * meta.itemsize
+        start, nbytes = GUARD_BYTES + meta.misalignment, meta.extent * meta.itemsize
         memory = torch.empty(start + nbytes + GUARD_BYTES, dtype=torch.uint8, device=device)
         own = memory[start : start + nbytes].view(getattr(torch, meta.dtype))
-        made = cls(own.as_strided(meta.shape, meta.strides), name, memory, pattern)
+        made = cls(own.as_strided(meta.shape, meta.strides), name, memory, pattern, nbytes)
         made._restore()
         return made
 
@@ -61,9 +62,8 @@ class Guarded:
         return ""
 
     def _sides(self) -> tuple[torch.Tensor, torch.Tensor]:
-        used = self.tensor.numel() * self.tensor.element_size()
-        start = len(self._memory) - GUARD_BYTES - used
-        return self._memory[:start], self._memory[start + used :]
+        start = len(self._memory) - GUARD_BYTES - self._nbytes
+        return self._memory[:start], self._memory[start + self._nbytes :]
 
     def _restore(self) -> None:
         for guard in self._sides():
@@ -72,10 +72,10 @@ class Guarded:
 
 @dataclass(frozen=True)
 class Buffers:
-    """The guarded inputs and the guarded output of a launch."""
+    """The guarded inputs and outputs of a launch."""
 
     guarded_inputs: tuple[Guarded, ...]
-    guarded_output: Guarded
+    guarded_outputs: tuple[Guarded, ...]
 
     @classmethod
     def of(cls, launch: Launch, device: str) -> Buffers:
@@ -84,7 +84,12 @@ class Buffers:
             Guarded.empty(meta, device, f"input {index}", _BESIDE_INPUT)
             for index, meta in enumerate(launch.inputs)
         )
-        return cls(inputs, Guarded.empty(launch.outputs[0], device, "its output", _BESIDE_OUTPUT))
+        names = _output_names(launch)
+        outputs = tuple(
+            Guarded.empty(meta, device, name, _BESIDE_OUTPUT)
+            for meta, name in zip(launch.outputs, names, strict=True)
+        )
+        return cls(inputs, outputs)
 
     @property
     def inputs(self) -> tuple[torch.Tensor, ...]:
@@ -92,16 +97,36 @@ class Buffers:
         return tuple(each.tensor for each in self.guarded_inputs)
 
     @property
-    def output(self) -> torch.Tensor:
-        """The output tensor."""
-        return self.guarded_output.tensor
+    def outputs(self) -> tuple[torch.Tensor, ...]:
+        """The output tensors: the results, then auxiliary buffers."""
+        return tuple(each.tensor for each in self.guarded_outputs)
 
     def damage(self) -> str:
         """What was written beside one of them, in words; empty if nothing."""
-        guarded = (self.guarded_output, *self.guarded_inputs)
+        guarded = (*self.guarded_outputs, *self.guarded_inputs)
         if not torch.stack([each.changed() for each in guarded]).any():
             return ""
         return next(filter(None, (each.damage() for each in guarded)))
+
+
+def _output_names(launch: Launch) -> list[str]:
+    results = len(launch.results)
+    own = ["its output"] if results == 1 else [f"output {index}" for index in range(results)]
+    return own + [f"buffer {index}" for index in range(len(launch.outputs) - results)]
+
+
+def prepare(
+    launch: Launch | None, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], byte: int
+) -> None:
+    """Give each output what it has to hold before a launch, and the others that byte all over."""
+    for index, output in enumerate(outputs):
+        match None if launch is None else launch.start_of(index):
+            case None:
+                poison(output, byte)
+            case Input(source):
+                output.copy_(inputs[source])
+            case value:
+                output.fill_(value)
 
 
 def poison(tensor: torch.Tensor, byte: int) -> None:
@@ -109,12 +134,25 @@ def poison(tensor: torch.Tensor, byte: int) -> None:
     in_memory(tensor).view(torch.uint8).fill_(byte)
 
 
-def poison_all(tensors: Sequence[torch.Tensor], byte: int) -> None:
-    """`poison` several of one layout, many small ones by a few operations."""
-    first, *rest = tensors
-    poison(first, byte)
-    if rest:
-        torch._foreach_copy_(rest, [first] * len(rest))
+def prepare_all(
+    launch: Launch | None,
+    inputs: Sequence[torch.Tensor],
+    sets: Sequence[Sequence[torch.Tensor]],
+    byte: int,
+) -> None:
+    """`prepare` the outputs of several sets of buffers, many small ones by a few operations.
+
+    Args:
+        launch: of all of them; None where no output has to hold anything.
+        inputs: of the first set; the others hold the same values.
+        sets: the outputs of each.
+        byte: see `prepare`.
+    """
+    first, *rest = sets
+    prepare(launch, inputs, first, byte)
+    for index, output in enumerate(first):
+        if others := [each[index] for each in rest]:
+            torch._foreach_copy_(others, [output] * len(others))
 
 
 def holds_poison(tensor: torch.Tensor, byte: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from tunekit.evaluate.tensors import in_memory
+from tunekit.kernels.kernel import Kernel
 
 SPECIAL_VALUES = (
     0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1.0, -1.0, 20.0, -20.0, 88.0, -88.0,
@@ -25,6 +26,53 @@ def draw(inputs: Sequence[torch.Tensor], seed: int) -> None:
     """
     for index, tensor in enumerate(inputs):
         fill_random(tensor, seed + index, _TURN * index)
+
+
+def draw_for(
+    kernel: Kernel,
+    inputs: Sequence[torch.Tensor],
+    shape: Sequence[int],
+    dtype: str,
+    seed: int,
+    *,
+    check: bool = False,
+) -> None:
+    """Fill a kernel's inputs, by its own hook where it has one.
+
+    Special values are strewn in where an element of the result depends on few of the inputs': of a
+    sum over a row one nan would hide the rest.
+
+    Args:
+        kernel: whose inputs.
+        inputs: tensors as tuning at `shape` allocates them.
+        shape: a problem's.
+        dtype: what is tuned.
+        seed: of the values.
+        check: by `draw_check` instead of `draw`.
+    """
+    if kernel.draw is not None:
+        devices = [inputs[0].get_device()] if inputs[0].is_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            kernel.draw(inputs, shape, dtype)
+    elif not (kernel.elementwise or kernel.batched):
+        _draw_normal(inputs, seed)
+    elif check:
+        draw_check(inputs, seed)
+    else:
+        draw(inputs, seed)
+
+
+def _draw_normal(inputs: Sequence[torch.Tensor], seed: int) -> None:
+    """Standard normal values; whole numbers for integers, 0 to 99."""
+    for index, tensor in enumerate(inputs):
+        generator = torch.Generator(device=tensor.device).manual_seed(seed + index)
+        shape, device = tensor.shape, tensor.device
+        if tensor.is_floating_point():
+            values = torch.randn(shape, generator=generator, device=device)
+        else:
+            values = torch.randint(0, 100, shape, generator=generator, device=device)
+        tensor.copy_(values)
 
 
 def draw_check(inputs: Sequence[torch.Tensor], seed: int) -> None:

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 
 import torch
 
+from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
+from tunekit.errors import TunekitError
 from tunekit.evaluate.compile import ordered_arguments
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.evaluate.text import full_text, one_line
-from tunekit.evaluate.trial import try_twice
+from tunekit.evaluate.trial import NO_REFERENCE, Run, Trial
 from tunekit.kernels.registry import find_kernel
+from tunekit.kernels.small import small_shape
 
 _MOST_PROGRAMS = 12
 _ALL_PATTERNS = 2**16
@@ -50,30 +53,42 @@ class InterpreterEvaluator:
     def _shape(self, job: Job) -> tuple[int, ...]:
         """Room for all 65,536 values where few programs fill it, else the smallest check."""
         kernel = find_kernel(job.kernel)
-        shape = kernel.check_shape(job.shape, job.config, _ALL_PATTERNS)
-        if self._programs(shape, job) <= _MOST_PROGRAMS:
+        rest = (job.dtype, self._device)
+        shape = small_shape(kernel, job.shape, job.config, _ALL_PATTERNS, *rest)
+        if kernel.check_shape is None or self._programs(shape, job) <= _MOST_PROGRAMS:
             return shape
-        return kernel.check_shape(job.shape, job.config, 0)
+        return small_shape(kernel, job.shape, job.config, 0, *rest)
 
     def _evaluate(self, job: Job, shape: tuple[int, ...]) -> Outcome:
         kernel = find_kernel(job.kernel)
         scalars = kernel.scalar_values(job.scalars)
         launch = kernel.launch_for(shape, job.dtype, self._device)
 
-        def run(inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
-            arguments = launch.bind(inputs, [output], scalars, job.config)
-            launch.function[launch.grid(job.config)](
-                **ordered_arguments(launch.function, arguments)
-            )
+        def launched(config: Config) -> Run:
+            def run(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+                arguments = launch.bind(inputs, outputs, scalars, config)
+                launch.function[launch.grid(config)](
+                    **ordered_arguments(launch.function, arguments)
+                )
 
-        where = f"in the interpreter at {','.join(map(str, shape))}"
+            return run
+
+        where = f"in the interpreter at {kernel.shape_text(shape)}"
         try:
-            checked = try_twice(kernel, launch, scalars, run, job.seed, "cpu", where)
+            default = launched(kernel.default(launch, self._device))
+            run = launched(job.config)
+            trial = Trial(kernel, launch, shape, job.dtype, scalars, where, run, default)
+            checked = trial.twice(job.seed, "cpu")
+        except TunekitError:
+            raise
         except Exception as failure:
             return Outcome(Status.ERROR, reason=one_line(failure), details=full_text(failure))
         if checked.fault:
             return Outcome(Status.WRONG, reason=checked.fault, max_error=checked.error)
-        return Outcome(Status.OK, verified_by=VerifiedBy.INTERPRETER, max_error=checked.error)
+        reason = "" if kernel.reference else NO_REFERENCE
+        return Outcome(
+            Status.OK, reason, verified_by=VerifiedBy.INTERPRETER, max_error=checked.error
+        )
 
     def _programs(self, shape: tuple[int, ...], job: Job) -> int:
         flat = dataclasses.replace(self._device, sm_count=2**20)

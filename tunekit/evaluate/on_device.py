@@ -17,7 +17,7 @@ from tunekit.core.evaluation import Status, VerifiedBy
 from tunekit.errors import TunekitError
 from tunekit.evaluate.compile import Compiled, compile_launch, ordered_arguments
 from tunekit.evaluate.compilers import Compilers, binary_key
-from tunekit.evaluate.guards import NOT_A_NUMBER, poison
+from tunekit.evaluate.guards import NOT_A_NUMBER, prepare
 from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.measure import interleaved, measure
 from tunekit.evaluate.noise import Watch
@@ -28,10 +28,12 @@ from tunekit.evaluate.tensors import in_memory
 from tunekit.evaluate.text import full_text, one_line
 from tunekit.evaluate.timer import Launch as TimedLaunch
 from tunekit.evaluate.timer import Timer
-from tunekit.evaluate.trial import Checked, try_twice
+from tunekit.evaluate.trial import NO_REFERENCE, Checked, Trial
+from tunekit.evaluate.verify import RunDefault
 from tunekit.evaluate.workload import Workload
 from tunekit.kernels.plan import Launch
 from tunekit.kernels.registry import find_kernel
+from tunekit.kernels.small import small_shape
 
 _CHECK_ELEMENTS = 2**16
 _COPIES = 4
@@ -101,6 +103,7 @@ class DeviceEvaluator:
             return _wrong(made, proven)
         return replace(
             made,
+            reason="" if workload.kernel.reference else NO_REFERENCE,
             verified_by=VerifiedBy.DEVICE,
             time_us=time_us,
             samples_us=measured.samples_us,
@@ -120,8 +123,10 @@ class DeviceEvaluator:
         workload.racing.clear()
         for job in jobs:
             workload.racing[job.config] = before.get(job.config) or self._racer(workload, job)
-        workload.racing[None] = before.get(None) or _copy_racer(workload.rotation)
-        racers = [workload.racing[job.config] for job in jobs] + [workload.racing[None]]
+        racers = [workload.racing[job.config] for job in jobs]
+        if (copy := before.get(None) or _copy_racer(workload.rotation)) is not None:
+            workload.racing[None] = copy
+            racers.append(copy)
         samples, disturbance = interleaved(
             [racer.timer for racer in racers],
             rounds,
@@ -130,7 +135,8 @@ class DeviceEvaluator:
             replays=_REPLAYS,
         )
         faults = self._faults(workload, jobs, samples, before)
-        return Race(samples[:-1], samples[-1], disturbance, faults)
+        copy_us = samples[len(jobs)] if copy is not None else ()
+        return Race(samples[: len(jobs)], copy_us, disturbance, faults)
 
     def _faults(
         self,
@@ -157,7 +163,9 @@ class DeviceEvaluator:
         key = (job.kernel, job.shape, job.dtype, job.seed, tuple(job.scalars.items()), job.warm)
         if key not in self._workloads:
             self._workloads.clear()  # one problem's tensors at a time
-            self._workloads[key] = Workload.of(job, self._device)
+            self._workloads[key] = Workload.of(
+                job, self._device, lambda launch: self._run_default(launch, job)
+            )
         return self._workloads[key]
 
     def _load(self, workload: Workload, job: Job) -> Compiled:
@@ -174,34 +182,47 @@ class DeviceEvaluator:
         launch: Launch,
         job: Job,
         inputs: Sequence[torch.Tensor],
-        output: torch.Tensor,
+        outputs: Sequence[torch.Tensor],
     ) -> None:
         scalars = find_kernel(job.kernel).scalar_values(job.scalars)
-        arguments = launch.bind(inputs, [output], scalars, job.config)
+        arguments = launch.bind(inputs, outputs, scalars, job.config)
         compiled.launch(launch.grid(job.config), ordered_arguments(launch.function, arguments))
+
+    def _run_default(self, launch: Launch, job: Job) -> RunDefault:
+        """What a kernel without a reference is compared with."""
+
+        def run(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+            default = find_kernel(job.kernel).default(launch, self._device)
+            scalars = find_kernel(job.kernel).scalar_values(job.scalars)
+            compiled = compile_launch(launch, default, scalars)
+            self._run(compiled, launch, replace(job, config=default), inputs, outputs)
+
+        return run
 
     def _verify(self, workload: Workload, compiled: Compiled, job: Job) -> Checked:
         """One launch at the problem's size, and two at a small one of its class, a part block."""
         buffers, where = workload.buffers, "at the size tuned"
-        poison(buffers.output, NOT_A_NUMBER)
-        self._run(compiled, workload.launch, job, buffers.inputs, buffers.output)
-        error = workload.judge.error_of(buffers.output)
+        prepare(workload.launch, buffers.inputs, buffers.outputs, NOT_A_NUMBER)
+        self._run(compiled, workload.launch, job, buffers.inputs, buffers.outputs)
+        error = workload.judge.error_of(buffers.outputs)
         if error > 1.0:
-            said = workload.judge.describe(buffers.output, error, NOT_A_NUMBER, where)
+            said = workload.judge.describe(buffers.outputs, error, NOT_A_NUMBER, where)
             trespass = self._trespass(workload)
             return Checked(error, f"{trespass} ({where})" if trespass else said)
         kernel = workload.kernel
-        shape = kernel.check_shape(job.shape, job.config, _CHECK_ELEMENTS)
+        shape = small_shape(kernel, job.shape, job.config, _CHECK_ELEMENTS, job.dtype, self._device)
         launch = kernel.launch_for(shape, job.dtype, self._device)
-        small = try_twice(
+        trial = Trial(
             kernel,
             launch,
+            shape,
+            job.dtype,
             kernel.scalar_values(job.scalars),
-            lambda inputs, output: self._run(compiled, launch, job, inputs, output),
-            job.seed,
-            "cuda",
-            f"at {','.join(map(str, shape))}",
+            f"at {kernel.shape_text(shape)}",
+            lambda inputs, outputs: self._run(compiled, launch, job, inputs, outputs),
+            self._run_default(launch, job),
         )
+        small = trial.twice(job.seed, "cuda")
         return Checked(max(error, small.error), small.fault)
 
     def _prove(self, workload: Workload, timer: Timer, time_us: float) -> Checked:
@@ -243,8 +264,8 @@ class DeviceEvaluator:
         scalars = workload.kernel.scalar_values(job.scalars)
         grid = launch.grid(job.config)
         bound = [
-            ordered_arguments(launch.function, launch.bind(inputs, [output], scalars, job.config))
-            for inputs, output in zip(rotation.inputs, rotation.outputs, strict=True)
+            ordered_arguments(launch.function, launch.bind(inputs, outputs, scalars, job.config))
+            for inputs, outputs in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
         return lambda index: compiled.launch(grid, bound[index])
 
@@ -253,9 +274,14 @@ def _wrong(made: Outcome, checked: Checked) -> Outcome:
     return replace(made, status=Status.WRONG, reason=checked.fault, max_error=checked.error)
 
 
-def _copy_racer(rotation: Rotation) -> Racer:
+def _copy_racer(rotation: Rotation) -> Racer | None:
+    """A copy of the first input; None where that is not what the first output takes."""
+    source, target = rotation.inputs[0][0], rotation.outputs[0][0]
+    if (source.numel(), source.dtype) != (target.numel(), target.dtype):
+        return None
+
     def copy(index: int) -> None:
         # A plain one, in the order of memory, also where the kernel transposes.
-        in_memory(rotation.outputs[index]).copy_(in_memory(rotation.inputs[index][0]))
+        in_memory(rotation.outputs[index][0]).copy_(in_memory(rotation.inputs[index][0]))
 
     return Racer.ready([copy], rotation)

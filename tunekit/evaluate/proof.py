@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tunekit.evaluate.guards import FINITE, poison_all
+from tunekit.evaluate.guards import FINITE, prepare_all
 from tunekit.evaluate.judge import Judge
 from tunekit.evaluate.rotation import Rotation
 from tunekit.evaluate.timer import Timer
@@ -33,10 +33,11 @@ def prove(timer: Timer, rotation: Rotation, judge: Judge, time_us: float) -> Che
         time_us: of one launch, as it was measured.
     """
     outputs = rotation.outputs[: timer.sets_touched]
+    launch, inputs = rotation.launch, rotation.inputs[0]
     compared = outputs[:: max(1, -(-len(outputs) // _MOST_COMPARED))]
     first_us = math.inf
     for _ in range(_TRIES):
-        first_us = timer.first_touch_us(lambda: poison_all(outputs, FINITE))
+        first_us = timer.first_touch_us(lambda: prepare_all(launch, inputs, outputs, FINITE))
         place, error = judge.worst_of(compared)
         if error > 1.0:
             where = "when it was timed, its output overwritten before"

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from tunekit.evaluate.guards import FINITE, prepare_all
+from tunekit.evaluate.tensors import clone_of
+from tunekit.kernels.plan import Launch
+
 _MOST_SETS = 256
 _COLD_CACHES = 2
 SPAN_CACHES = 20
@@ -33,12 +37,19 @@ class Rotation:
         inputs, outputs: of each set.
         flush: a buffer to overwrite before each sample, where the sets fit in L2.
         fewest_launches: of the shortest graph that still finds a cold cache, or a warm one.
+        launch: what they are for; None where no output has to hold anything before.
     """
 
     inputs: tuple[tuple[torch.Tensor, ...], ...]
-    outputs: tuple[torch.Tensor, ...]
+    outputs: tuple[tuple[torch.Tensor, ...], ...]
     flush: torch.Tensor | None
     fewest_launches: int = 1
+    launch: Launch | None = None
+
+    @property
+    def starts_matter(self) -> bool:
+        """Whether some output has to hold something before each launch."""
+        return self.launch is not None and self.launch.starts_matter
 
     @property
     def sets(self) -> int:
@@ -53,15 +64,32 @@ class Rotation:
         number derived from each configuration's own time, these would weigh on one of two equally
         fast configurations more than on the other.
         """
-        if self.flush is not None:
-            return self.sets  # in a second round they would be in the cache
-        set_bytes = sum(x.nbytes for x in self.inputs[0]) + self.outputs[0].nbytes
+        if self.flush is not None or (self.starts_matter and self.sets > 1):
+            return self.sets  # in a second round they would be in the cache, or hold a result
+        set_bytes = _nbytes(self.inputs[0]) + _nbytes(self.outputs[0])
         launch_us = max(_SHORTEST_LAUNCH_US, set_bytes / _FASTEST_BYTES_PER_US)
         return self.sets * max(1, round(_GRAPH_US / (launch_us * self.sets)))
 
+    def reset(self) -> None:
+        """Before each sample, untimed: what outputs have to hold, where they have to hold it.
+
+        With one set, a warm cache or a problem as large as the memory, it holds for the first
+        launch of a sample only: what the others add up is another value, and no less work.
+        """
+        if self.starts_matter:
+            prepare_all(self.launch, self.inputs[0], self.outputs, FINITE)
+
+
+def _nbytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(x.nbytes for x in tensors)
+
 
 def rotation_of(
-    inputs: Sequence[torch.Tensor], output: torch.Tensor, l2_bytes: int, warm: bool = False
+    inputs: Sequence[torch.Tensor],
+    outputs: Sequence[torch.Tensor],
+    l2_bytes: int,
+    warm: bool = False,
+    launch: Launch | None = None,
 ) -> Rotation:
     """The buffers to launch on; the first set is what is given, others hold the same values.
 
@@ -79,18 +107,21 @@ def rotation_of(
 
     Args:
         inputs: what one launch reads.
-        output: what one launch writes.
+        outputs: what one launch writes.
         l2_bytes: size of the GPU's L2 cache.
         warm: as in a model, where the inputs were just written.
+        launch: what they are for; None where no output has to hold anything before.
     """
     if warm:
-        return Rotation((tuple(inputs),), (output,), flush=None)
-    nbytes = sum(x.nbytes for x in inputs) + output.nbytes
+        return Rotation((tuple(inputs),), (tuple(outputs),), None, launch=launch)
+    nbytes = _nbytes(inputs) + _nbytes(outputs)
     cold_bytes = _COLD_CACHES * l2_bytes
     sets = max(1, min(_MOST_SETS, -(-SPAN_CACHES * l2_bytes // max(nbytes, 1))))
     flush, fewest = None, -(-cold_bytes // max(nbytes, 1))
     if fewest > sets:
-        flush, fewest = torch.empty(cold_bytes, dtype=torch.int8, device=output.device), 1
-    copies = [tuple(inputs)] + [tuple(x.clone() for x in inputs) for _ in range(sets - 1)]
-    outputs = [output] + [torch.empty_like(output) for _ in range(sets - 1)]
-    return Rotation(tuple(copies), tuple(outputs), flush, fewest)
+        device = outputs[0].device
+        flush, fewest = torch.empty(cold_bytes, dtype=torch.int8, device=device), 1
+    more = range(sets - 1)
+    own = [tuple(inputs)] + [tuple(map(clone_of, inputs)) for _ in more]
+    written = [tuple(outputs)] + [tuple(map(torch.empty_like, outputs)) for _ in more]
+    return Rotation(tuple(own), tuple(written), flush, fewest, launch)

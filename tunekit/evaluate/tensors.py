@@ -19,6 +19,14 @@ def empty_of(meta: TensorMeta, device: str, dtype: torch.dtype | None = None) ->
     return torch.empty_strided(meta.shape, meta.strides, dtype=kind, device=device)
 
 
+def clone_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the same strides, also of a tensor with gaps, whose gaps hold nothing."""
+    like = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return like.copy_(tensor)
+
+
 def laid_out(values: torch.Tensor, meta: TensorMeta) -> torch.Tensor:
     """As many values, in the order of memory, as a tensor with that shape and those strides."""
     return values.view(-1).as_strided(meta.shape, meta.strides)
@@ -32,12 +40,12 @@ def in_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements of a dense tensor in the order of memory, as integers of their size: a view."""
+    """The elements in the order of memory, as integers of their size; of a dense tensor a view."""
     return in_memory(tensor).view(_INTEGERS[tensor.element_size()])
 
 
 def differing(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
-    """Places of the pairs whose bits differ, of dense tensors of one layout: the GPU is asked once.
+    """Places of the pairs whose bits differ, of tensors of one layout: the GPU is asked once.
 
     A nan equals itself, and 0 is not -0.
     """
@@ -49,6 +57,6 @@ def differing(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two dense tensors of one layout hold the same bits: nan equals itself, 0 not -0."""
+    """Whether two tensors of one layout hold the same bits: a nan equals itself, 0 is not -0."""
     parts = zip(bits(one).split(_PART), bits(other).split(_PART), strict=True)
     return all(torch.equal(a, b) for a, b in parts)

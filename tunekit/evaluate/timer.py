@@ -135,6 +135,7 @@ class Timer:
         return self._replay_us(graph) / sets
 
     def _replay_us(self, graph: torch.cuda.CUDAGraph) -> float:
+        self._rotation.reset()
         if self._rotation.flush is not None:
             self._rotation.flush.zero_()
         else:

@@ -7,23 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-from tunekit.evaluate.guards import FINITE, NOT_A_NUMBER, Buffers, poison
-from tunekit.evaluate.inputs import draw, draw_check
-from tunekit.evaluate.tensors import differing
-from tunekit.evaluate.verify import (
-    describe_difference,
-    describe_error,
-    expected_output,
-    largest_error,
-)
+from tunekit.evaluate.guards import FINITE, NOT_A_NUMBER, Buffers, prepare
+from tunekit.evaluate.inputs import draw_for
+from tunekit.evaluate.judge import Judge
+from tunekit.evaluate.tensors import clone_of, differing
+from tunekit.evaluate.verify import RunDefault
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch
 
+NO_REFERENCE = "compared with the default configuration: the kernel has no reference"
+"""The reason of what is right as far as that goes."""
 _OTHER_SEED = 7919
 """Between the values of the first launch and those of the second."""
 
-Run = Callable[[Sequence[torch.Tensor], torch.Tensor], None]
-"""Launches the configuration: inputs, and the output it fills."""
+Run = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], None]
+"""Launches the configuration: inputs, and the outputs it fills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,63 +37,67 @@ class Checked:
     fault: str = ""
 
 
-def try_twice(
-    kernel: Kernel,
-    launch: Launch,
-    scalars: Mapping[str, float],
-    run: Run,
-    seed: int,
-    device: str,
-    where: str,
-) -> Checked:
-    """Launch in fresh tensors, then again in the same with other values, and judge both.
+@dataclass(frozen=True)
+class Trial:
+    """One problem at a small size, to be tried.
 
-    The output holds nan before the first launch and finite values before the second, so what is
-    not written shows, what is right only while the output is nan, what keeps a result by the
-    address of its tensors, and what is right once.
-
-    Args:
+    Attributes:
         kernel: whose reference judges.
-        launch: of a small size.
+        launch: of the small size.
+        shape: that size.
+        dtype: what is tuned.
         scalars: their values.
-        run: launches it.
-        seed: of the inputs.
-        device: `cpu` or `cuda`.
         where: for the reason, such as `at 1000`.
+        run: launches the configuration.
+        run_default: launches the default one, for a kernel without a reference.
     """
-    buffers = Buffers.of(launch, device)
-    draw_check(buffers.inputs, seed)
-    first = _try(kernel, launch, scalars, run, buffers, NOT_A_NUMBER, where)
-    if first.fault:
-        return first
-    draw(buffers.inputs, seed + _OTHER_SEED)
-    second = _try(kernel, launch, scalars, run, buffers, FINITE, where)
-    if second.fault:
-        fault = f"right at first, but launched again on other values it {second.fault}"
-        return Checked(second.error, fault)
-    return Checked(max(first.error, second.error))
 
+    kernel: Kernel
+    launch: Launch
+    shape: tuple[int, ...]
+    dtype: str
+    scalars: Mapping[str, float]
+    where: str
+    run: Run
+    run_default: RunDefault | None = None
 
-def _try(
-    kernel: Kernel,
-    launch: Launch,
-    scalars: Mapping[str, float],
-    run: Run,
-    buffers: Buffers,
-    poisoned: int,
-    where: str,
-) -> Checked:
-    dtype = launch.outputs[0].dtype
-    expected = expected_output(kernel, buffers.inputs, scalars, launch.outputs[0])
-    before = [x.clone() for x in buffers.inputs]
-    poison(buffers.output, poisoned)
-    run(buffers.inputs, buffers.output)
-    error = largest_error(buffers.output, expected, dtype)
-    if beside := buffers.damage():
-        return Checked(error, f"{beside} ({where})")
-    for index in differing(zip(buffers.inputs, before, strict=True)):
-        return Checked(error, f"changes input {index} ({where})")
-    if error > 1.0:
-        found = describe_difference(buffers.output, expected, dtype, poisoned)
-        return Checked(error, f"{describe_error(error, where)} ({found})")
-    return Checked(error)
+    def twice(self, seed: int, device: str) -> Checked:
+        """Launch in fresh tensors, then again in the same with other values, and judge both.
+
+        The outputs hold nan before the first launch and finite values before the second, so what is
+        not written shows, what is right only while the output is nan, what keeps a result by the
+        address of its tensors, and what is right once.
+
+        Args:
+            seed: of the inputs.
+            device: `cpu` or `cuda`.
+        """
+        buffers = Buffers.of(self.launch, device)
+        draw_for(self.kernel, buffers.inputs, self.shape, self.dtype, seed, check=True)
+        first = self.once(buffers, NOT_A_NUMBER)
+        if first.fault:
+            return first
+        draw_for(self.kernel, buffers.inputs, self.shape, self.dtype, seed + _OTHER_SEED)
+        second = self.once(buffers, FINITE)
+        if second.fault:
+            fault = f"right at first, but launched again on other values it {second.fault}"
+            return Checked(second.error, fault)
+        return Checked(max(first.error, second.error))
+
+    def once(self, buffers: Buffers, poisoned: int) -> Checked:
+        """Launch in buffers whose inputs are filled, their outputs full of a byte, and judge it."""
+        inputs, outputs = buffers.inputs, buffers.outputs
+        judge = Judge.of(
+            self.kernel, self.launch, inputs, self.scalars, self.run_default, keep=False
+        )
+        before = [clone_of(x) for x in inputs]
+        prepare(self.launch, inputs, outputs, poisoned)
+        self.run(inputs, outputs)
+        error = judge.error_of(outputs)
+        if beside := buffers.damage():
+            return Checked(error, f"{beside} ({self.where})")
+        for index in differing(zip(inputs, before, strict=True)):
+            return Checked(error, f"changes input {index} ({self.where})")
+        if error > 1.0:
+            return Checked(error, judge.describe(outputs, error, poisoned, self.where))
+        return Checked(error)

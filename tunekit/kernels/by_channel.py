@@ -80,7 +80,8 @@ def channelwise(
 
     def whole(x: torch.Tensor, *tensors: torch.Tensor, **values: float) -> torch.Tensor:
         spread = [each.view(-1, *[1] * (x.dim() - 2)) for each in tensors]
-        return reference(eager(x, *spread), **values)
+        result: torch.Tensor = reference(eager(x, *spread), **values)
+        return result
 
     return Kernel(
         name=name,

@@ -60,7 +60,8 @@ def origin_of(kernel: Kernel) -> tuple[Kernel, str] | None:
 
 
 def _make(kernel: Kernel, layout: Layout, bias: bool) -> Kernel:
-    if kernel.functions[0] is not pointwise_kernel or kernel.input_count != 1:
+    reference = kernel.reference
+    if kernel.functions[0] is not pointwise_kernel or kernel.input_count != 1 or reference is None:
         raise KernelError(
             f"{kernel.name}: a bias can be folded into pointwise kernels of one input only"
         )
@@ -69,7 +70,7 @@ def _make(kernel: Kernel, layout: Layout, bias: bool) -> Kernel:
     return channelwise(
         kernel.name + suffix_of(layout, bias=bias),
         epilogue=kernel.functions[1],
-        reference=kernel.reference,
+        reference=reference,
         scalars=kernel.scalars,
         parameters=("bias",) if bias else (),
         layout=layout,

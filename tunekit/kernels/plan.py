@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,14 @@ class TensorMeta:
         return count
 
     @property
+    def extent(self) -> int:
+        """Elements from the first to the last in memory, gaps between them among these."""
+        if not self.numel:
+            return 0
+        pairs = zip(self.shape, self.strides, strict=True)
+        return 1 + sum((size - 1) * stride for size, stride in pairs)
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one element."""
         return ITEMSIZES[self.dtype]
@@ -94,6 +102,13 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
+class Real:
+    """Slot of a float derived from metadata, such as 1 / columns: never compiled in."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """Slot of a `tl.constexpr`: a number, or a `@triton.jit` device function."""
 
@@ -104,10 +119,29 @@ class Constant:
 class Group:
     """Several slots passed as one tuple argument."""
 
-    slots: tuple[Input | Output | Scalar | Integer, ...]
+    slots: tuple[Input | Output | Scalar | Integer | Real | Constant, ...]
 
 
-Slot = Input | Output | Scalar | Integer | Constant | Group
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Slot of a tensor descriptor, by which GPUs from compute capability 9.0 on copy tiles.
+
+    Attributes:
+        of: the tensor; its last stride is 1, the others are multiples of 16 bytes.
+        block: shape of a tile: an axis of the configuration, or a number, for each dim.
+        transposed: whether it is of the transpose of a matrix, whose first stride is 1; `block` is
+            that of the matrix.
+    """
+
+    of: Input | Output
+    block: tuple[str | int, ...]
+    transposed: bool = False
+
+
+Slot = Input | Output | Scalar | Integer | Real | Constant | Group | Descriptor
+
+Start = Input | int | None
+"""What an output holds before a launch: an input's values (in place), 0, or anything at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +154,10 @@ class Launch:
     Attributes:
         function: a `@triton.jit` function.
         arguments: its arguments by name, without the axes of the configuration.
-        outputs: metadata of each output.
+        outputs: metadata of each output: the results, then auxiliary buffers.
+        result_count: how many of the outputs are results; None is all of them.
+        starts: what each output holds before every launch; empty is anything at all.
+        heuristics: further arguments, each from all the others by name.
         dims: the sizes the launch depends on.
         grid: from a configuration to the number of programs on axes 0, 1, 2.
         repeats: from a configuration to how often a program runs its loop; 0 without a loop.
@@ -136,6 +173,23 @@ class Launch:
     grid: Callable[[Config], tuple[int, int, int]]
     repeats: Callable[[Config], float] = lambda config: 0.0
     run_bytes: Callable[[Config], float] = lambda config: inf
+    result_count: int | None = None
+    starts: tuple[Start, ...] = ()
+    heuristics: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
+
+    @property
+    def results(self) -> tuple[TensorMeta, ...]:
+        """Metadata of the outputs that are results."""
+        return self.outputs[: self.result_count]
+
+    @property
+    def starts_matter(self) -> bool:
+        """Whether some output has to hold something before a launch."""
+        return any(start is not None for start in self.starts)
+
+    def start_of(self, index: int) -> Start:
+        """What output `index` holds before a launch."""
+        return self.starts[index] if self.starts else None
 
     def bind(
         self,
@@ -146,13 +200,21 @@ class Launch:
     ) -> dict[str, Any]:
         """The keyword arguments of one launch: every slot filled, the configuration added."""
         filled = {
-            name: _filled(slot, inputs, outputs, scalars) for name, slot in self.arguments.items()
+            name: filled_slot(slot, inputs, outputs, scalars, config)
+            for name, slot in self.arguments.items()
         }
-        return filled | dict(config)
+        bound = filled | dict(config)
+        for name, value in self.heuristics.items():
+            bound[name] = value(bound)
+        return bound
 
 
-def _filled(
-    slot: Slot, inputs: Sequence[Any], outputs: Sequence[Any], scalars: Mapping[str, float]
+def filled_slot(
+    slot: Slot,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    scalars: Mapping[str, float],
+    config: Config,
 ) -> Any:
     """What a slot stands for; no closure, whose cycle would keep tensors until it is collected."""
     match slot:
@@ -162,10 +224,22 @@ def _filled(
             return outputs[index]
         case Scalar(name):
             return float(scalars[name])
-        case Integer(value) | Constant(value):
+        case Integer(value) | Real(value) | Constant(value):
             return value
         case Group(slots):
-            return tuple(_filled(each, inputs, outputs, scalars) for each in slots)
+            return tuple(filled_slot(each, inputs, outputs, scalars, config) for each in slots)
+        case Descriptor(of, block, transposed):
+            tensor = filled_slot(of, inputs, outputs, scalars, config)
+            sizes = [config[each] if isinstance(each, str) else each for each in block]
+            if transposed:
+                tensor, sizes = tensor.T, sizes[::-1]
+            return _descriptor(tensor, sizes)
+
+
+def _descriptor(tensor: torch.Tensor, block: list[int]) -> Any:
+    from triton.tools.tensor_descriptor import TensorDescriptor  # few kernels have one
+
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)
 
 
 Plan = Callable[[Sequence[TensorMeta], Device], Launch]
@@ -174,39 +248,68 @@ Plan = Callable[[Sequence[TensorMeta], Device], Launch]
 def alignment_class(launch: Launch) -> str:
     """What Triton specialises the binary on, besides dtypes and constants, as text.
 
-    Each pointer is `p16` (data starts at a multiple of 16 bytes) or `p1`; each integer is `1`
-    (Triton folds it in), or `i32` / `i64` followed by `x16` when divisible by 16; a truthy
-    number constant derived from metadata is `=value`. Problems of two classes run two binaries.
+    Each pointer is `p16` (data starts at a multiple of 16 bytes) or `p1`, with `:dtype` where that
+    is not the one that is tuned; each integer is `1` (Triton folds it in), or `i32` / `i64`
+    followed by `x16` when divisible by 16; a constant that is neither 0 nor a function is `=value`;
+    what a descriptor describes begins with `d`. Problems of two classes run two
+    binaries.
     """
     parts: list[str] = []
+    dtype = tuned_dtype(launch.inputs)
+    params = {param.name: param for param in getattr(launch.function, "params", ())}
 
-    def visit(slot: Slot) -> None:
+    def visit(slot: Slot, param: Any) -> None:
         match slot:
             case Input(index):
-                parts.append(_pointer_class(launch.inputs[index]))
+                parts.append(_pointer_class(launch.inputs[index], dtype, param))
             case Output(index):
-                parts.append(_pointer_class(launch.outputs[index]))
+                parts.append(_pointer_class(launch.outputs[index], dtype, param))
             case Integer(value):
-                parts.append(_integer_class(value))
+                parts.append(_integer_class(value, param))
             case Constant(value) if isinstance(value, int) and value:
                 parts.append(f"={int(value)}")
+            case Constant(value) if _is_compiled_in(value):
+                parts.append(f"={value}")
             case Group(slots):
                 for each in slots:
-                    visit(each)
+                    visit(each, param)
+            case Descriptor(of):
+                visit(of, param)
+                parts[-1] = f"d{parts[-1]}"
             case _:
-                pass  # scalars are floats: Triton never specialises on those
+                pass  # floats: Triton never specialises on those
 
-    for slot in launch.arguments.values():
-        visit(slot)
+    for name, slot in launch.arguments.items():
+        visit(slot, params.get(name))
     return ",".join(parts)
 
 
-def _pointer_class(meta: TensorMeta) -> str:
-    return "p16" if meta.misalignment == 0 else "p1"
+def tuned_dtype(inputs: Sequence[TensorMeta]) -> str:
+    """The dtype a kernel on such inputs is tuned in: of the first of a float dtype, if any is."""
+    floats = (meta.dtype for meta in inputs if "float" in meta.dtype and meta.itemsize > 1)
+    return next(floats, inputs[0].dtype if inputs else "")
 
 
-def _integer_class(value: int) -> str:
-    if value == 1:
+def _is_compiled_in(value: Any) -> bool:
+    """Whether a constant other than a whole number makes another binary: text, None, a dtype."""
+    return value is None or isinstance(value, str | float) or type(value).__name__ == "dtype"
+
+
+def _pointer_class(meta: TensorMeta, dtype: str, param: Any) -> str:
+    other = "" if meta.dtype == dtype else f":{meta.dtype}"
+    return ("p16" if meta.misalignment == 0 and _by_alignment(param) else "p1") + other
+
+
+def _integer_class(value: int, param: Any) -> str:
+    if value == 1 and not getattr(param, "do_not_specialize", False):
         return "1"
     width = "i32" if -_INT32_MAX - 1 <= value <= _INT32_MAX else "i64"
-    return f"{width}x16" if value % _POINTER_ALIGNMENT == 0 else width
+    return f"{width}x16" if value % _POINTER_ALIGNMENT == 0 and _by_alignment(param) else width
+
+
+def _by_alignment(param: Any) -> bool:
+    """Whether Triton specialises on the divisibility of an argument, by its own parameter."""
+    return not (
+        getattr(param, "do_not_specialize", False)
+        or getattr(param, "do_not_specialize_on_alignment", False)
+    )

@@ -7,50 +7,67 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import triton
 import triton.language as tl
 
+from tunekit.errors import KernelError
+
+_PLAIN = (bool, int, float, str, tuple)
+
 
 def source_hash(*functions: Any) -> str:
-    """Hash the code of `@triton.jit` functions and of everything they call.
+    """Hash the code of `@triton.jit` functions, or of plans, and of everything they call.
 
     Triton's own cache key includes the line number; this one sees only the syntax tree, without
     docstrings and comments, of each function reached, and the compile-time constants they name.
-    Triton's own functions count by name only: another Triton is not another kernel.
+    Triton's own functions count by name only: another Triton is not another kernel. Where a file
+    lies does not count: it may be imported by several names. Of a plan count the functions of its
+    own module that it calls, the numbers and texts it names, and not the defaults of its scalars.
+
+    Raises:
+        KernelError: a plan is no function with source, such as a lambda.
     """
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
     for function in functions:
         _collect(function, seen)
-    text = "\n".join(f"{name}\n{seen[name]}" for name in sorted(seen))
+    text = "\n".join(f"{label}\n{code}" for label, code in sorted(seen.values()))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _collect(function: Any, seen: dict[str, str]) -> None:
-    python = function.fn
-    name = f"{python.__module__}.{python.__qualname__}"
-    if name in seen or _is_of_triton(python.__module__):
+def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> None:
+    python = getattr(function, "fn", function)
+    is_plan = python is function
+    module, name = python.__module__, python.__qualname__
+    if (module, name) in seen or _is_of_triton(module):
         return
+    label = f"{module}.{name}" if module.split(".")[0] == "tunekit" else name
     # What Triton read when the function was defined: its file may have changed since.
     source = getattr(function, "raw_src", None)
     text = "".join(source) if source else inspect.getsource(python)
     tree = ast.parse(textwrap.dedent(text)).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        raise KernelError(f"{name}: expected a function made by def")
     tree.decorator_list = []
     if ast.get_docstring(tree, clean=False) is not None:
         tree.body = tree.body[1:] or [ast.Pass()]
-    seen[name] = ast.unparse(tree)  # not ast.dump: that differs between Python versions
-    for referred, value in _referred(tree, python):
+    # Not ast.dump: that differs between Python versions.
+    seen[module, name] = label, ast.unparse(tree)
+    for referred, value in _referred(tree, python, defaults=not is_plan):
         constant = value.value if isinstance(value, tl.constexpr) else value
+        constant = beneath(constant)
         if is_jit(constant):
             _collect(constant, seen)
-        elif isinstance(value, tl.constexpr):
-            seen[f"{name}.{referred}"] = repr(constant)
+        elif is_plan and isinstance(constant, FunctionType):
+            if constant.__module__ == python.__module__:
+                _collect(constant, seen)
+        elif isinstance(value, tl.constexpr) or (is_plan and isinstance(value, _PLAIN)):
+            seen[module, f"{name}.{referred}"] = f"{label}.{referred}", repr(constant)
 
 
-def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
+def _referred(tree: ast.FunctionDef, python: Any, *, defaults: bool) -> Iterator[tuple[str, Any]]:
     """What the function names outside itself: `mish`, and `epilogues.mish` of a module."""
     closure = inspect.getclosurevars(python)
     outside = {**closure.globals, **closure.nonlocals}
@@ -59,7 +76,7 @@ def _referred(tree: ast.FunctionDef, python: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(node, ast.Attribute):
             yield ast.unparse(node), _resolved(node, outside)
     for parameter in inspect.signature(python).parameters.values():
-        if parameter.default is not parameter.empty:
+        if defaults and parameter.default is not parameter.empty:
             # The syntax tree may have a name there, which stood for a value when it was defined.
             yield f"{parameter.name}=", tl.constexpr(parameter.default)
 
@@ -77,6 +94,14 @@ def _resolved(node: ast.expr, outside: Mapping[str, Any]) -> Any:
 
 def _is_of_triton(module: str) -> bool:
     return module.split(".")[0] == "triton"
+
+
+def beneath(value: Any) -> Any:
+    """The `@triton.jit` function under decorators such as heuristics, or what was given."""
+    found = value
+    while not is_jit(found) and hasattr(found, "arg_names") and hasattr(found, "fn"):
+        found = found.fn
+    return found if is_jit(found) else value
 
 
 def is_jit(value: Any) -> bool:

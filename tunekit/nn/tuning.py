@@ -29,7 +29,7 @@ from tunekit.evaluate.host import Host
 from tunekit.evaluate.measure import interleaved
 from tunekit.evaluate.noise import Watch
 from tunekit.evaluate.stream_timer import StreamTimer
-from tunekit.evaluate.verify import describe_error, expected_output, largest_error
+from tunekit.evaluate.verify import TOLERANCES, describe_error, largest_error, reference_outputs
 from tunekit.kernels.folded import folded
 from tunekit.kernels.plan import TensorMeta
 from tunekit.nn import formats
@@ -226,8 +226,9 @@ def fused_error(module: Fused, x: torch.Tensor, channels_last: bool) -> float:
     result = with_bias(module.kernel, y, module.bias, module.scalars, channels_last=stays)
     inputs = (y,) if module.bias is None else (y, module.bias)
     kernel = folded(module.kernel, bias=module.bias is not None)
-    expected = expected_output(kernel, inputs, module.scalars, TensorMeta.of(result))
-    return largest_error(result, expected, str(result.dtype).removeprefix("torch."))
+    meta = TensorMeta.of(result)
+    (expected,) = reference_outputs(kernel, [meta], inputs, module.scalars)
+    return largest_error(result, expected, TOLERANCES[meta.dtype])
 
 
 def _evaluation(

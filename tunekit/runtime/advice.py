@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunekit.core.device import Device
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.library import KERNELS
-from tunekit.kernels.plan import Launch
+from tunekit.kernels.plan import Launch, tuned_dtype
 from tunekit.notices import warn
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def warn_untuned(kernel: Kernel, launch: Launch, device: Device, shape: Sequence
 
     Tuning allocates aligned tensors, so for others there is no command to name.
     """
-    dtype = launch.inputs[0].dtype
+    dtype = tuned_dtype(launch.inputs)
     aligned = not any(meta.misalignment for meta in (*launch.inputs, *launch.outputs))
     key = (kernel.name, dtype, device.slug, aligned)
     if key in _said:
@@ -56,9 +56,13 @@ def warn_unusable(kernel: Kernel, choice: Choice, why: str, next_one: Choice) ->
 
 def command(kernel: Kernel, shape: Sequence[int], dtype: str) -> str:
     """The command line that tunes what a call needs."""
-    sizes = ",".join(str(size) for size in shape) or "1"
+    if kernel.sizes:
+        named = zip(kernel.sizes, shape, strict=True)
+        sizes = " ".join(f"--dim {name}={size}" for name, size in named)
+    else:
+        sizes = f"--shape {','.join(str(size) for size in shape) or '1'}"
     reference = shlex.quote(reference_of(kernel))
-    return f"tunekit tune {reference} --shape {sizes} --dtype {dtype}"
+    return f"tunekit tune {reference} {sizes} --dtype {dtype}"
 
 
 def reference_of(kernel: Kernel) -> str:

@@ -14,7 +14,6 @@ from triton.errors import TritonError
 
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
-from tunekit.core.space import context
 from tunekit.errors import SpaceError
 from tunekit.evaluate.text import one_line
 from tunekit.gpu import device_at
@@ -38,7 +37,8 @@ _INTERPRETED_AS = DEVICES["rtx4090"]
 _MOST_PLANS = 4096
 _POINTER_ALIGNMENT = 16
 
-_Key = tuple[object, ...]
+Key = tuple[object, ...]
+Tensors = Sequence[torch.Tensor]
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class Planned:
 
     Attributes:
         kernel: kept so that its `id`, which is part of the key, stays its own.
+        shape: what states the problem to who would tune it.
         direct: launches without Triton's own call, once it is known how and where that is proven.
         tried: whether word of an earlier process was looked for.
         choice: which configuration it is, and `others` what is served where it cannot be launched.
@@ -58,6 +59,7 @@ class Planned:
     config: Config
     grid: tuple[int, int, int]
     bind: Binder
+    shape: tuple[int, ...]
     direct: Direct | None = None
     tried: bool = False
     choice: Choice | None = None
@@ -69,44 +71,40 @@ class Planned:
         """Whether all tensors start at a multiple of 16 bytes."""
         return not any(meta.misalignment for meta in (*self.launch.inputs, *self.launch.outputs))
 
-    def run(
-        self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
-    ) -> None:
+    def run(self, inputs: Tensors, outputs: Tensors, scalars: Mapping[str, float]) -> None:
         """Launch on the current device; the first time learn how to launch directly."""
-        if output.is_cuda and self.direct is None:
-            self.first(_device_of(output), inputs, output, scalars)
+        if outputs[0].is_cuda and self.direct is None:
+            self.first(_device_of(outputs[0]), inputs, outputs, scalars)
         elif self.direct is not None and not fast.is_hooked():
-            self.directly(self.direct, inputs, output, scalars)
+            self.directly(self.direct, inputs, outputs, scalars)
         else:
-            self.start(inputs, output, scalars)
+            self.start(inputs, outputs, scalars)
 
     def directly(
         self,
         direct: Direct,
-        inputs: Sequence[torch.Tensor],
-        output: torch.Tensor,
+        inputs: Tensors,
+        outputs: Tensors,
         scalars: Mapping[str, float],
     ) -> None:
         """Launch on the current stream of the current device, without Triton's own call."""
-        pointers = tuple([x.data_ptr() for x in (*inputs, output)])
+        pointers = tuple([x.data_ptr() for x in (*inputs, *outputs)])
         stream = torch.cuda.current_stream().cuda_stream
         direct(stream, pointers, tuple(scalars.values()))
 
-    def start(
-        self, inputs: Sequence[torch.Tensor], output: torch.Tensor, scalars: Mapping[str, float]
-    ) -> Any:
+    def start(self, inputs: Tensors, outputs: Tensors, scalars: Mapping[str, float]) -> Any:
         """Launch on the current stream of the current device, by Triton's own call.
 
         Returns:
             What that returns: the compiled kernel.
         """
-        return self.launch.function[self.grid](**self.bind(inputs, output, scalars))
+        return self.launch.function[self.grid](**self.bind(inputs, outputs, scalars))
 
     def first(
         self,
         device: Device,
-        inputs: Sequence[torch.Tensor],
-        output: torch.Tensor,
+        inputs: Tensors,
+        outputs: Tensors,
         scalars: Mapping[str, float],
     ) -> None:
         """Launch on a GPU and learn how to launch directly from now on.
@@ -117,9 +115,9 @@ class Planned:
             self.tried = True
             self.direct = self._remembered(device)
         if self.direct is not None:
-            self.directly(self.direct, inputs, output, scalars)
+            self.directly(self.direct, inputs, outputs, scalars)
             return
-        compiled = self.start(inputs, output, scalars)
+        compiled = self.start(inputs, outputs, scalars)
         if self.aligned:
             self.direct = self._direct(compiled)
         if self.direct is not None:
@@ -136,7 +134,7 @@ class Planned:
         return direct_launch(self.launch, self.config, self.grid, compiled, names)
 
 
-_plans: dict[_Key, Planned] = {}
+_plans: dict[Key, Planned] = {}
 """Oldest first, at most `_MOST_PLANS`."""
 _lock = threading.Lock()
 
@@ -173,37 +171,81 @@ def run(
         return
     key = _key(kernel, inputs, output)
     planned = _plans.get(key) or _remember(key, _plan(kernel, inputs, output))
-    index = output.get_device()
-    while True:
-        try:
-            if index < 0 or index == torch.cuda.current_device():
-                planned.run(inputs, output, scalars)
-            else:
-                with torch.cuda.device(index):
-                    planned.run(inputs, output, scalars)
-            break
-        except (TritonError, RuntimeError) as error:
-            if not _is_of_the_configuration(error):
-                raise
-            planned = _remember(key, _replanned(planned, error))
-    direct, is_recorded = planned.direct, recording.is_on()
-    if is_recorded and (tally := _tally(planned, inputs, output)) is not None:
-        tally.count()
-        direct = direct and recording.counted(direct, tally)
+    is_recorded = recording.is_on()
+    direct = launch(key, planned, inputs, (output,), scalars)
     if direct is not None and (kernel.elementwise or kernel.batched):
         fast.fast_of(kernel).learn(inputs, direct)
         if recording.is_on() != is_recorded:  # switched by another thread, which forgot too early
             fast.forget()
 
 
-def _tally(
-    planned: Planned, inputs: Sequence[torch.Tensor], output: torch.Tensor
-) -> recording.Tally | None:
+def launch(
+    key: Key, planned: Planned, inputs: Tensors, outputs: Tensors, scalars: Mapping[str, float]
+) -> Direct | None:
+    """Launch what was planned; where its configuration cannot be, the next one from now on.
+
+    Args:
+        key: what the plan is kept under.
+        planned: the plan.
+        inputs: its tensors.
+        outputs: those it fills.
+        scalars: a value for each of the kernel's scalars.
+
+    Returns:
+        How such tensors are launched directly from now on, counted where launches are recorded;
+        None where they cannot be.
+    """
+    index = outputs[0].get_device()
+    while True:
+        try:
+            if index < 0 or index == torch.cuda.current_device():
+                planned.run(inputs, outputs, scalars)
+            else:
+                with torch.cuda.device(index):
+                    planned.run(inputs, outputs, scalars)
+            break
+        except (TritonError, RuntimeError) as error:
+            if not _is_of_the_configuration(error):
+                raise
+            planned = _remember(key, _replanned(planned, error))
+    direct = planned.direct
+    if recording.is_on() and (tally := _tally(planned, outputs[0])) is not None:
+        tally.count()
+        direct = direct and recording.counted(direct, tally)
+    return direct
+
+
+def planned_for(kernel: Kernel, inputs: Tensors) -> tuple[Key, Planned]:
+    """The plan of a kernel that says itself what its outputs are, and what it is kept under.
+
+    Raises:
+        KernelError: the plan refuses such inputs.
+        SpaceError: nothing is tuned and the kernel's space has no default here.
+    """
+    key = (id(kernel), inputs[0].get_device(), *[TensorMeta.of(x) for x in inputs])
+    planned = _plans.get(key)
+    if planned is None:
+        device = _device_of(inputs[0])
+        metas = [TensorMeta.of(x) for x in inputs]
+        planned = _remember(key, _chosen(kernel, kernel.plan(metas, device), device, inputs[0]))
+    return key, planned
+
+
+def plan_of(kernel: Kernel, inputs: Tensors) -> Launch:
+    """The launch of such inputs, where no configuration is needed.
+
+    Raises:
+        KernelError: the plan refuses them.
+    """
+    return kernel.plan([TensorMeta.of(x) for x in inputs], _device_of(inputs[0]))
+
+
+def _tally(planned: Planned, output: torch.Tensor) -> recording.Tally | None:
     """Counts the launches of a plan; None in the interpreter, where no configuration is served."""
     if planned.tally is None and planned.choice is not None:
-        device, shape = _device_of(output), inputs[0].shape
+        kernel, launch = planned.kernel, planned.launch
         planned.tally = recording.tally_of(
-            planned.kernel, planned.choice, planned.launch, device, shape
+            kernel, planned.choice, launch, _device_of(output), planned.shape
         )
     return planned.tally
 
@@ -219,7 +261,7 @@ def reload() -> None:
         _plans.clear()
 
 
-def _key(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> _Key:
+def _key(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> Key:
     """What a plan depends on; scalars are not in it, a plan never sees them."""
     if kernel.elementwise:
         places = [tensor.data_ptr() % _POINTER_ALIGNMENT for tensor in (*inputs, output)]
@@ -233,19 +275,25 @@ def _plan(kernel: Kernel, inputs: Sequence[torch.Tensor], output: torch.Tensor) 
     launch = kernel.plan([_meta(kernel, tensor) for tensor in inputs], device)
     # A plan describes the outputs it would allocate; this one is there, and may be unaligned.
     launch = replace(launch, outputs=(_meta(kernel, output),))
-    if not output.is_cuda:
-        itemsize = launch.inputs[0].itemsize
-        config = kernel.load_space().default(context(launch.dims, itemsize, device))
-        return _planned(kernel, launch, config)
+    return replace(_chosen(kernel, launch, device, output), shape=tuple(inputs[0].shape))
+
+
+def _chosen(kernel: Kernel, launch: Launch, device: Device, tensor: torch.Tensor) -> Planned:
+    """A launch with the configuration it is served."""
+    if not tensor.is_cuda:
+        return _planned(kernel, launch, kernel.default(launch, device))
     others = lookup.choices(kernel, launch, device)
     choice = next(others)
     if choice.served is lookup.Served.DEFAULT:
-        advice.warn_untuned(kernel, launch, device, output.shape)
+        shape = kernel.shape_of(launch) if kernel.sizes else tensor.shape
+        advice.warn_untuned(kernel, launch, device, shape)
     return replace(_planned(kernel, launch, choice.config), choice=choice, others=others)
 
 
 def _planned(kernel: Kernel, launch: Launch, config: Config) -> Planned:
-    return Planned(kernel, launch, config, launch.grid(config), Binder(launch, config))
+    return Planned(
+        kernel, launch, config, launch.grid(config), Binder(launch, config), kernel.shape_of(launch)
+    )
 
 
 def _replanned(planned: Planned, error: Exception) -> Planned:
@@ -263,7 +311,7 @@ def _replanned(planned: Planned, error: Exception) -> Planned:
     why = one_line(error)
     advice.warn_unusable(planned.kernel, planned.choice, why, choice)
     made = _planned(planned.kernel, planned.launch, choice.config)
-    return replace(made, choice=choice, others=planned.others)
+    return replace(made, shape=planned.shape, choice=choice, others=planned.others)
 
 
 def _is_of_the_configuration(error: Exception) -> bool:
@@ -281,7 +329,7 @@ def _device_of(tensor: torch.Tensor) -> Device:
     return device_at(tensor.get_device()) if tensor.is_cuda else _INTERPRETED_AS
 
 
-def _remember(key: _Key, planned: Planned) -> Planned:
+def _remember(key: Key, planned: Planned) -> Planned:
     with _lock:
         while len(_plans) >= _MOST_PLANS:
             del _plans[next(iter(_plans))]

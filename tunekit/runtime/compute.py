@@ -35,7 +35,7 @@ def eager(
     values: Mapping[str, float],
 ) -> torch.Tensor:
     """The reference's result; autograd follows it."""
-    result = kernel.reference(*inputs, **values).to(inputs[0].dtype)
+    result: torch.Tensor = kernel.by_reference(inputs, values).to(inputs[0].dtype)
     if out is not None:
         return out.copy_(result)
     # The reference of a kernel that changes nothing may return its input, or a view of it; a graph

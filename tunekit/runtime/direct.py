@@ -16,13 +16,23 @@ from triton.compiler import CompiledKernel
 from triton.runtime.jit import JITFunction
 
 from tunekit.core.config import Config
-from tunekit.kernels.plan import Constant, Group, Input, Integer, Launch, Output, Scalar
+from tunekit.kernels.plan import (
+    Constant,
+    Descriptor,
+    Group,
+    Input,
+    Integer,
+    Launch,
+    Output,
+    Real,
+    Scalar,
+)
 
 PROVEN = ("3.6",)
 """Versions of Triton, but for the last number, that `tests/gpu/test_launch.py` has passed under."""
 
 Direct = Callable[[int, tuple[int, ...], tuple[float, ...]], None]
-"""Launches on a stream of the current device: stream, addresses of the inputs and of the output,
+"""Launches on a stream of the current device: stream, addresses of the inputs and of the outputs,
 values of the kernel's scalars in its order.
 
 The caller answers for what the binary was specialised on: device, dtypes, each pointer's alignment,
@@ -52,6 +62,8 @@ def direct_launch(
     # A decorator around the function, such as heuristics, decides anew at each call; so does a
     # hook; and the ordinary call refuses a kernel whose globals have changed.
     if type(function) is not JITFunction or function.pre_run_hooks or function.used_global_vals:
+        return None
+    if launch.heuristics or any(isinstance(each, Descriptor) for each in launch.arguments.values()):
         return None
     values: dict[str, Any] = {**launch.arguments, **config}
     if any(name not in values for name in function.arg_names):
@@ -94,7 +106,7 @@ class _Writer:
                 return f"pointers[{self._inputs + index}]"
             case Scalar(name):
                 return f"scalars[{self._scalars.index(name)}]"
-            case Integer(value) | Constant(value):
+            case Integer(value) | Real(value) | Constant(value):
                 return self.constant(value)
             case Group(slots):
                 return f"({''.join(f'{self.text(each)}, ' for each in slots)})"

@@ -159,9 +159,8 @@ def _same(first: Path, second: Path) -> bool:
 def _why(choice: Choice, kernel: Kernel, candidates: Sequence[Candidate]) -> str:
     row = choice.row
     if row is None:
-        return (
-            f"{_why_none(choice.problem, candidates)}; so the default of the space {kernel.space}"
-        )
+        why = _why_none(choice.problem, candidates)
+        return f"{why}; so the default of the space {kernel.space_name}"
     same = row.problem.dims == choice.problem.dims
     size = "this very size" if same else f"{dims_text(row.problem)}, the nearest that suits"
     time = f"{row.time_us:.2f} µs"
@@ -241,5 +240,5 @@ def _advice(
             "that do, not views such as x[1:]",
             "",
         )
-    meta = launch.inputs[0]
-    return f"to tune this very problem{where}", advice.command(kernel, meta.shape, meta.dtype)
+    asked = advice.command(kernel, kernel.shape_of(launch), choice.problem.dtype)
+    return f"to tune this very problem{where}", asked

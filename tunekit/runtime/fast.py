@@ -26,12 +26,12 @@ _ALIGNED = 15
 _MOST_KINDS = 4096
 _Scalars = tuple[float, ...]
 
-_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 _KNOBS = triton.knobs.runtime
 _ENTER, _EXIT = _KNOBS.launch_enter_hook, _KNOBS.launch_exit_hook
 # A PyTorch without CUDA has neither, and no kind is ever learned there.
-_stream_of: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-_current_device: Any = getattr(torch._C, "_cuda_getDevice", None)
+stream_of: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+current_device: Any = getattr(torch._C, "_cuda_getDevice", None)
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 
@@ -65,11 +65,11 @@ class Fast:
             scalars: floats, in the kernel's order.
             inplace: whether the result goes into `x`.
         """
-        if type(x) not in _PLAIN:
+        if type(x) not in PLAIN:
             return None
         device = x.get_device()
         direct = self._kinds.get((x.shape, x.stride(), x.dtype, device))
-        if direct is None or _must_be_seen() or device != _current_device() or x.is_neg():
+        if direct is None or must_be_seen() or device != current_device() or x.is_neg():
             return None
         if x.requires_grad and torch.is_grad_enabled():
             return None
@@ -80,7 +80,7 @@ class Fast:
             return None
         if (source | target) & _ALIGNED:
             return None
-        direct(_stream_of(device), (source, target), scalars)
+        direct(stream_of(device), (source, target), scalars)
         if inplace:
             increment_version(x)  # autograd must notice, as it does any other write
         return y
@@ -99,12 +99,12 @@ class Fast:
             out: where the result goes, laid out as the kernel writes it, overlapping none of the
                 inputs but the first, and that one wholly; None for a new tensor like the first.
         """
-        if any(type(x) not in _PLAIN for x in inputs):
+        if any(type(x) not in PLAIN for x in inputs):
             return None
         first = inputs[0]
         device = first.get_device()
-        direct = self._kinds.get(_key(inputs))
-        if direct is None or _must_be_seen() or device != _current_device():
+        direct = self._kinds.get(kind_of(inputs))
+        if direct is None or must_be_seen() or device != current_device():
             return None
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             return None
@@ -117,7 +117,7 @@ class Fast:
             return None
         if any(pointer & _ALIGNED for pointer in pointers):
             return None
-        direct(_stream_of(device), pointers, scalars)
+        direct(stream_of(device), pointers, scalars)
         if out is not None:
             increment_version(out)
         return y
@@ -126,7 +126,7 @@ class Fast:
         """Tensors like these, dense, aligned and on a GPU, are launched so from now on."""
         if len(self._kinds) >= _MOST_KINDS:
             self._kinds.clear()
-        self._kinds[_key(inputs)] = direct
+        self._kinds[kind_of(inputs)] = direct
 
     def forget(self) -> None:
         """Know no kind any more."""
@@ -154,7 +154,7 @@ def forget() -> None:
         fast.forget()
 
 
-def _must_be_seen() -> bool:
+def must_be_seen() -> bool:
     """Whether somebody else has to see this call: a mode, a tracer, a profiler's launch hook."""
     return bool(_modes() or _tracing() is not None or forward_ad._current_level >= 0 or is_hooked())
 
@@ -169,7 +169,8 @@ def is_hooked() -> bool:
     )
 
 
-def _key(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+def kind_of(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """What decides how tensors are launched, but for their alignment."""
     if len(inputs) == 1:
         (x,) = inputs
         return (x.shape, x.stride(), x.dtype, x.get_device())

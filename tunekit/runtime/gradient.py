@@ -117,7 +117,7 @@ def reference_gradients(
             x.view_as(x) if again else x.detach().requires_grad_(wanted)
             for x, wanted in zip(tensors, needed, strict=True)
         ]
-        result = kernel.reference(*inputs, **scalars)
+        result = kernel.by_reference(inputs, scalars)
     wanted = [x for x, is_wanted in zip(inputs, needed, strict=True) if is_wanted]
     found = iter(torch.autograd.grad(result, wanted, grad, create_graph=again, allow_unused=True))
     return [next(found) if is_wanted else None for is_wanted in needed]

@@ -124,7 +124,13 @@ def _in_order(kernel: Kernel, launch: Launch, device: Device) -> Iterator[Choice
         launched = [each for each in rows if _has_axes(space, each.row.config)]
         driver = _running_driver(launched, device)
         return neighbours(
-            launched, problem, launch, device, triton.__version__, running_driver=driver
+            launched,
+            problem,
+            launch,
+            device,
+            triton.__version__,
+            running_driver=driver,
+            by_dim=bool(kernel.sizes),
         )
 
     def allowed(rows: Iterable[CacheRow], served: Served) -> Iterator[Choice]:

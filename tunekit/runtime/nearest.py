@@ -53,6 +53,8 @@ def neighbours(
     running_triton: str,
     limits: Limits = LIMITS,
     running_driver: str = "",
+    *,
+    by_dim: bool = False,
 ) -> tuple[list[CacheRow], list[CacheRow]]:
     """The rows to serve, best first, and those that the default is better than.
 
@@ -64,6 +66,8 @@ def neighbours(
         running_triton: a row of another Triton loses a tie.
         limits: other ones, to judge them.
         running_driver: so does, after that, a row of another driver; empty if it is not known.
+        by_dim: whether sizes are near where each dim is, as M, N and K of a matrix product, and not
+            where there are as many elements.
     """
     size = max(size_of(problem), 1)
     near: list[tuple[_Rank, CacheRow]] = []
@@ -73,6 +77,8 @@ def neighbours(
         load = _load(launch, config, device)
         # Dividing is exact enough that n/2 and 2n tie, which their logarithms may not.
         distance = ratio if ratio >= 1 else size / max(other.size, 1)
+        if by_dim:
+            distance = _distance(dict(other.row.problem.dims), dict(problem.dims))
         idle = ratio > 1 and load < limits.idle
         crowded = ratio < 1 and load > limits.crowded and load * ratio < limits.full
         far = crowded and distance > limits.far
@@ -85,6 +91,12 @@ def neighbours(
     for found in (near, beyond):
         found.sort(key=lambda pair: pair[0])
     return [row for _, row in near], [row for _, row in beyond]
+
+
+def _distance(one: dict[str, int], other: dict[str, int]) -> float:
+    """The factors between the dims of two problems, multiplied: 1 where all are equal."""
+    pairs = [(max(one.get(name, 1), 1), max(size, 1)) for name, size in other.items()]
+    return math.prod(max(a / b, b / a) for a, b in pairs)
 
 
 def _load(launch: Launch, config: Config, device: Device) -> float:

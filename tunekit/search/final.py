@@ -107,7 +107,7 @@ class Final:
             default=None if verdict.default is None else raced[verdict.default],
             rows=raced,
             reason=f"{verdict.reason}; {run.stopped}",
-            copy_us=statistics.median(run.others[0]),
+            copy_us=statistics.median(run.others[0]) if run.others else None,
         )
 
     def _entrants(
@@ -125,7 +125,10 @@ class Final:
         return close, (_RECORDED_ROUNDS,)
 
     def _sampler(self, entrants: Sequence[Finalist]) -> race.Sample:
-        """Asks the GPU for rounds: a series for each entrant, and last one for a plain copy."""
+        """Asks the GPU for rounds: a series for each entrant, and last one for a plain copy.
+
+        There is none where the result is not as large as what would be copied.
+        """
         session, configs = self._session, [each.config for each in entrants]
         jobs = session.jobs(configs)
 
@@ -136,7 +139,7 @@ class Final:
                 self._disturbances.append(found.disturbance)
             named = zip(configs, found.faults, strict=False)  # none where nothing was looked at
             self._faults.update((config, fault) for config, fault in named if fault)
-            return [*found.samples_us, found.copy_us]
+            return [*found.samples_us, *([found.copy_us] if found.copy_us else [])]
 
         return sample
 

@@ -57,12 +57,12 @@ class Session:
             DeviceMemoryError: the inputs and the output do not fit in the device's memory.
         """
         launch = task.kernel.launch_for(task.shape, task.dtype, host.device)
-        needed = task.kernel.bytes_moved(launch)
+        needed = task.kernel.allocated_bytes(launch)
         if needed > host.device.dram_bytes:
             raise DeviceMemoryError(
-                f"{task.kernel.name} at {','.join(map(str, task.shape))} {task.dtype}: inputs and "
-                f"output take {needed / 1e9:.4g} GB and {host.device.slug} has "
-                f"{host.device.dram_bytes / 1e9:.4g} GB: use a smaller --shape"
+                f"{task.kernel.name} at {task.kernel.shape_text(task.shape)} {task.dtype}: inputs "
+                f"and outputs take {needed / 1e9:.4g} GB and {host.device.slug} has "
+                f"{host.device.dram_bytes / 1e9:.4g} GB: use a smaller --shape or --dim"
             )
         problem = task.kernel.problem_of(launch, host.device)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -202,6 +202,7 @@ class Session:
             bytes_moved=kernel.bytes_moved(launch),
             device=device,
             elapsed_s=time.monotonic() - began,
+            flops=None if kernel.flops is None else kernel.flops(launch.dims),
         )
 
     def _decision(self, ending: Ending) -> Decision:

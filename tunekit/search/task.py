@@ -66,6 +66,23 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of the configurations that were imported for a problem.
+
+    Attributes:
+        count: those that fit the space's constraints; `off_list` of them have a value that the
+            space does not list.
+        evaluated: how many of them were.
+        won: where the winner is from; empty where it is none of them.
+    """
+
+    count: int
+    off_list: int
+    evaluated: int
+    won: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How tuning ended.
 
@@ -75,6 +92,8 @@ class Result:
         saved: of those, how many were not measured because another one is the same binary and grid.
         stopped: why the search ended.
         bytes_moved: the fewest bytes of DRAM traffic of a launch.
+        flops: floating-point operations of a launch, None where the kernel does not say.
+        imported: what was imported for the problem, None for nothing.
     """
 
     problem: Problem
@@ -91,3 +110,5 @@ class Result:
     bytes_moved: int
     device: Device
     elapsed_s: float
+    flops: float | None = None
+    imported: Imported | None = None

@@ -1,0 +1,303 @@
+"""A kernel from a plan that a person wrote: shapes, inputs and slots follow from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tunekit.core.config import Config
+from tunekit.core.device import Device
+from tunekit.core.space import Space
+from tunekit.errors import KernelError, TunekitError
+from tunekit.kernels.draft import Draft, resolve
+from tunekit.kernels.plan import Launch, Plan, Scalar, TensorMeta
+from tunekit.kernels.source_hash import beneath
+from tunekit.kernels.stand_ins import stand_in
+
+if TYPE_CHECKING:
+    from tunekit.kernels.kernel import Draw, InputMetas
+
+Shapes = Mapping[str, Sequence[str | int]]
+MakeInputs = Callable[..., Any]
+
+LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+"""Axes that Triton's launch takes, whether or not the function has an argument of that name."""
+
+
+def tensors_of(function: Callable[..., Any]) -> list[str]:
+    """Names of a plan's parameters that are tensors: those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        each.name for each in parameters if each.default is each.empty and each.name != "device"
+    ]
+
+
+def scalars_of(function: Callable[..., Any], name: str) -> dict[str, float]:
+    """A plan's parameters that are scalars, with the values tuning uses.
+
+    Raises:
+        KernelError: a default is no number.
+    """
+    found: dict[str, float] = {}
+    for each in inspect.signature(function).parameters.values():
+        if each.default is each.empty or each.name == "device":
+            continue
+        if isinstance(each.default, bool) or not isinstance(each.default, int | float):
+            raise KernelError(
+                f"{name}: {each.name} has the default {each.default!r:.60}; a parameter with a "
+                "default is a run-time scalar, a number; a choice between binaries is a kernel of "
+                "its own"
+            )
+        found[each.name] = float(each.default)
+    return found
+
+
+def size_names(shapes: Shapes | None, inputs: MakeInputs | None) -> tuple[str, ...]:
+    """Names of the sizes that state a problem: of `shapes`, else of the hook that makes inputs.
+
+    Where both name them, in the hook's order.
+    """
+    of_hook: tuple[str, ...] = ()
+    if inputs is not None:
+        parameters = inspect.signature(inputs).parameters
+        of_hook = tuple(name for name in parameters if name not in _HOOK_TAKES)
+    if shapes is None:
+        return of_hook
+    named = (size for shape in shapes.values() for size in shape if isinstance(size, str))
+    found = tuple(dict.fromkeys(named))
+    return of_hook if set(of_hook) == set(found) else found
+
+
+_HOOK_TAKES = ("shape", "dtype", "device")
+
+
+def plan_from(
+    function: Callable[..., Draft],
+    name: str,
+    shapes: Shapes | None,
+    sizes: tuple[str, ...],
+    space: Callable[[], Space],
+) -> Plan:
+    """The plan that runs a person's on stand-ins.
+
+    Args:
+        function: theirs.
+        name: the kernel's.
+        shapes: of each tensor, in names of sizes and numbers.
+        sizes: the names.
+        space: the search space, for what its axes have to be.
+    """
+    tensors, scalars = tensors_of(function), scalars_of(function, name)
+    takes_device = "device" in inspect.signature(function).parameters
+
+    def plan(inputs: Sequence[TensorMeta], device: Device) -> Launch:
+        if len(inputs) != len(tensors):
+            raise KernelError(
+                f"{name} takes {len(tensors)} tensors ({', '.join(tensors)}), got {len(inputs)}"
+            )
+        dims = _unified(name, shapes, tensors, inputs)
+        stand_ins = [stand_in(meta) for meta in inputs]
+        given: dict[str, Any] = {each: Scalar(each) for each in scalars}
+        if takes_device:
+            given["device"] = device
+        draft = _drafted(function, stand_ins, given, name)
+        if not isinstance(draft, Draft):
+            raise KernelError(
+                f"{name}: the plan returns {type(draft).__name__}, not tunekit.launch(…)"
+            )
+        launch = resolve(draft, name, stand_ins, inputs, dims)
+        _check_dims(name, launch, sizes)
+        _check_axes(name, launch, space())
+        return launch
+
+    return plan
+
+
+def _drafted(
+    function: Callable[..., Draft], tensors: Sequence[Any], given: Mapping[str, Any], name: str
+) -> Any:
+    """What a person's plan returns.
+
+    Raises:
+        KernelError: it raised something, said with the line.
+    """
+    try:
+        return function(*tensors, **given)
+    except TunekitError:
+        raise
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            if trace.tb_next.tb_frame.f_code.co_filename != function.__code__.co_filename:
+                break
+            trace = trace.tb_next
+        where = "" if trace is None else f", line {trace.tb_lineno}"
+        shapes = ", ".join(str(tuple(each.shape)) for each in tensors)
+        raise KernelError(
+            f"{name}: the plan{where} fails on tensors of shape {shapes}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _unified(
+    name: str, shapes: Shapes | None, tensors: Sequence[str], inputs: Sequence[TensorMeta]
+) -> dict[str, int]:
+    """The sizes by name, as the tensors have them; of the first one's dims without names.
+
+    Raises:
+        KernelError: a tensor has another shape than `shapes` says.
+    """
+    if shapes is None:
+        return {f"size{axis}": size for axis, size in enumerate(inputs[0].shape)}
+    dims: dict[str, int] = {}
+    for tensor, meta in zip(tensors, inputs, strict=True):
+        wanted = tuple(shapes[tensor])
+        said = f"({', '.join(map(str, wanted))})"
+        if len(wanted) != len(meta.shape):
+            raise KernelError(f"{name}: {tensor} has shape {meta.shape}, expected {said}")
+        for size, got in zip(wanted, meta.shape, strict=True):
+            expected = dims.setdefault(size, got) if isinstance(size, str) else size
+            if expected != got:
+                where = f", where {size} is {expected}" if isinstance(size, str) else ""
+                raise KernelError(
+                    f"{name}: {tensor} has shape {meta.shape}, expected {said}{where}"
+                )
+    return dims
+
+
+def _check_dims(name: str, launch: Launch, sizes: tuple[str, ...]) -> None:
+    if missing := [each for each in sizes if each not in launch.dims]:
+        raise KernelError(
+            f"{name}: the launch has no size {', '.join(missing)}: name the shapes by shapes=, or "
+            f"give launch(…, dims={{{', '.join(f'{each!r}: …' for each in sizes)}}})"
+        )
+
+
+def _check_axes(name: str, launch: Launch, space: Space) -> None:
+    """Every axis goes somewhere, and everything the function needs comes from somewhere.
+
+    Raises:
+        KernelError: it does not.
+    """
+    function = beneath(launch.function)
+    names, axes = function.arg_names, set(space.axis_names)
+    if unknown := [each for each in space.axis_names if each not in (*names, *LAUNCH_OPTIONS)]:
+        raise KernelError(
+            f"{name}: axis {unknown[0]} of the space is no argument of {function.fn.__name__}"
+        )
+    if twice := [each for each in launch.arguments if each in axes]:
+        raise KernelError(f"{name}: {twice[0]} is an axis of the space, and the plan gives it too")
+    defaults = inspect.signature(function.fn).parameters
+    for each in names:
+        known = each in launch.arguments or each in axes or each in launch.heuristics
+        if not known and defaults[each].default is inspect.Parameter.empty:
+            raise KernelError(
+                f"{name}: {function.fn.__name__} needs {each}, which neither the plan gives nor an "
+                "axis of the space"
+            )
+
+
+def metas_from(
+    tensors: Sequence[str],
+    shapes: Shapes | None,
+    sizes: tuple[str, ...],
+    inputs: MakeInputs | None,
+) -> InputMetas:
+    """What tuning at a shape allocates: as the hook makes them, of `shapes`, or of the shape."""
+
+    def metas(shape: Sequence[int], dtype: str) -> tuple[TensorMeta, ...]:
+        if inputs is not None:
+            made = _made(inputs, sizes, shape, dtype, torch.device("meta"))
+            return tuple(TensorMeta.of(each) for each in made)
+        if shapes is None:
+            return (TensorMeta.contiguous(shape, dtype),) * len(tensors)
+        values = dict(zip(sizes, shape, strict=True))
+        return tuple(
+            TensorMeta.contiguous(
+                [values[each] if isinstance(each, str) else each for each in shapes[tensor]], dtype
+            )
+            for tensor in tensors
+        )
+
+    return metas
+
+
+def draw_from(sizes: tuple[str, ...], inputs: MakeInputs | None) -> Draw | None:
+    """What fills tensors with the values of the hook."""
+    if inputs is None:
+        return None
+
+    def draw(tensors: Sequence[torch.Tensor], shape: Sequence[int], dtype: str) -> None:
+        for tensor, made in zip(
+            tensors, _made(inputs, sizes, shape, dtype, tensors[0].device), strict=True
+        ):
+            tensor.copy_(made)
+
+    return draw
+
+
+def _made(
+    inputs: MakeInputs,
+    sizes: tuple[str, ...],
+    shape: Sequence[int],
+    dtype: str,
+    device: torch.device,
+) -> tuple[torch.Tensor, ...]:
+    """What the hook gives.
+
+    Raises:
+        KernelError: something else than tensors.
+    """
+    kind = getattr(torch, dtype)
+    if sizes:
+        given = inputs(**dict(zip(sizes, shape, strict=True)), dtype=kind, device=device)
+    else:
+        given = inputs(tuple(shape), dtype=kind, device=device)
+    made: tuple[Any, ...] = (given,) if isinstance(given, torch.Tensor) else tuple(given)
+    for each in made:
+        if not isinstance(each, torch.Tensor) or each.device.type != device.type:
+            what = each.device if isinstance(each, torch.Tensor) else type(each).__name__
+            raise KernelError(
+                f"{getattr(inputs, '__name__', 'inputs')}: expected tensors on the device that it "
+                f"is given, {device}, got {what}"
+            )
+    return made
+
+
+def space_from(space: Any, name: str) -> Space | str:
+    """A space as a person gives it: a name or path, a mapping of axes, or all that a file says.
+
+    Of a mapping of axes the first value of each is the default.
+
+    Raises:
+        SpaceError: it is none.
+    """
+    if isinstance(space, Space | str):
+        return space
+    origin = f"space of {name}"
+    if not isinstance(space, Mapping):
+        return str(space)
+    if "axes" in space:
+        plain = {key: _plain(value) for key, value in space.items()}
+        return Space.of(plain, origin, "inline")
+    axes = {axis: _plain(values) for axis, values in space.items()}
+    default = {
+        axis: values["from"] if isinstance(values, dict) else (values or [0])[0]
+        for axis, values in axes.items()
+    }
+    return Space.of({"axes": axes, "default": default}, origin, "inline")
+
+
+def _plain(value: Any) -> Any:
+    """As TOML would have it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple | range) else value
+
+
+def function_config(config: Config) -> dict[str, int]:
+    """The axes of a configuration that say how much a program does, launch options left out."""
+    return {name: value for name, value in config.items() if name not in LAUNCH_OPTIONS}
