@@ -14,6 +14,7 @@
     ├── DeviceMemoryError        a problem that does not fit on the GPU
     ├── ClaimedError             another process tunes that problem into the same database
     ├── WorkerError              the process that evaluates cannot be kept running
+    ├── ProfileError             hardware counters cannot be read here
     └── NothingTunedError        every configuration failed; nothing was cached
 
 Every message is one line that says what is wrong, where, and what to do.
@@ -78,6 +79,10 @@ class ClaimedError(TunekitError):
 
 class WorkerError(TunekitError):
     """The process that runs evaluations cannot be started or keeps dying."""
+
+
+class ProfileError(TunekitError):
+    """Hardware counters cannot be read: no profiler, not allowed, or it did not work."""
 
 
 class NothingTunedError(TunekitError):

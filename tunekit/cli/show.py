@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from tunekit import arguments, report, report_json
 from tunekit.cli.options import database_option, json_option, recorded_option
 from tunekit.cli.output import print_json
+from tunekit.errors import UsageError
 from tunekit.here import Here
 
 
@@ -16,12 +18,16 @@ from tunekit.here import Here
 @click.argument("kernel", required=False)
 @click.option("--device", "device", help="Only this GPU model, such as h100.")
 @recorded_option
+@click.option(
+    "--metrics", is_flag=True, help="Show the hardware counters that `tunekit profile` read."
+)
 @database_option
 @json_option
 def show(
     kernel: str | None,
     device: str | None,
     recorded: Path | None,
+    metrics: bool,
     database: Path | None,
     as_json: bool,
 ) -> None:
@@ -30,6 +36,11 @@ def show(
     With --recorded: what a program launched and what it was served, most expensive first, by count
     × time × the gain expected of tuning.
     """
+    if recorded is not None and metrics:
+        raise UsageError("--recorded is of what a program launched, --metrics of what is tuned")
+    if metrics:
+        _show_metrics(kernel, device, database, as_json)
+        return
     if recorded is not None:
         _show_recorded(recorded, kernel, device, database, as_json)
         return
@@ -43,6 +54,31 @@ def show(
         what = " on ".join(filter(None, [kernel, device])) or "anything"
         command = f"tunekit tune {kernel or 'KERNEL'} --shape S"
         click.echo(f"nothing is tuned yet for {what}; `{command}` does it")
+
+
+def _show_metrics(
+    kernel: str | None, device: str | None, database: Path | None, as_json: bool
+) -> None:
+    from tunekit import report_counters
+    from tunekit.paths import user_database
+    from tunekit.profile.stored import counted
+    from tunekit.store.database import Store
+
+    rows = arguments.cached_rows(kernel, device, database)
+    person = database or user_database()
+    with ExitStack() as stack:
+        stores = arguments.open_shipped(stack)
+        if person.exists():
+            stores.insert(0, stack.enter_context(Store.open(person, readonly=True)))
+        found = counted(rows, stores)
+    if as_json:
+        print_json(report_counters.metrics_to_json(found))
+    elif found:
+        report_counters.print_metrics(report.Console(), found)
+    else:
+        what = " on ".join(filter(None, [kernel, device])) or "anything"
+        command = f"tunekit profile {kernel or 'KERNEL'} --shape S"
+        click.echo(f"no counters are stored yet of {what}; `{command}` reads them")
 
 
 def _show_recorded(

@@ -1,0 +1,1 @@
+"""Hardware counters of a launch, by Nsight Compute."""
