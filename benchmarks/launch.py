@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,7 @@ KNOWN_AFTER = 20
 """Calls after which every kind is known again; recording forgets them."""
 STARTS = 7
 OP = "`tunekit.ops.mish_mish(x)`"
+PLANNED = "the same kernel by `@tunekit.kernel`"
 RECORDED = "tunekit op, recording on: `tunekit.ops.mish_mish(x)`"
 _EVALUATIONS = 100
 """Of a problem in the large database."""
@@ -128,6 +130,16 @@ def contenders(gpu: PresentGpu, x: torch.Tensor) -> dict[str, Callable[[], objec
         tuned[grid](inputs=(x,), output=y, scalars=(), n=x.numel(), epilogue=epilogue, WIDE=False)
         return y
 
+    function = launch.function
+
+    @tunekit.kernel(space="pointwise", reference=kernel.reference, shapes={"x": ("n",)})
+    def planned(x: torch.Tensor) -> Any:
+        y, n = torch.empty_like(x), x.numel()
+        return tunekit.launch(
+            function, (x,), y, (), n, epilogue, WIDE=False,
+            grid=lambda config: triton.cdiv(n, config["BLOCK_SIZE"]), outputs=y,
+        )  # fmt: skip
+
     return {
         "a bare launch and the allocation": bare,
         OP: lambda: ops.mish_mish(x),
@@ -137,6 +149,7 @@ def contenders(gpu: PresentGpu, x: torch.Tensor) -> dict[str, Callable[[], objec
             x, 0.5, 2.0
         ),
         "`tunekit.ops.call(kernel, x)`": lambda: ops.call(kernel, x),
+        PLANNED: lambda: planned(x),
         "the same kernel under `triton.autotune`": autotuned,
         "eager `F.mish(F.mish(x))`": lambda: F.mish(F.mish(x)),
         "the allocation": lambda: torch.empty_like(x),
@@ -256,6 +269,8 @@ def report(gpu: PresentGpu, rows: int) -> list[str]:
     eager = medians["eager `F.mish(F.mish(x))`"]
     lines += ["", "```"]
     lines.append(_verdict("an op over a bare launch", op / bare, RAW_GOAL))
+    planned = medians[PLANNED] / bare
+    lines.append(_verdict("a kernel of a plan over a bare launch", planned, RAW_GOAL))
     lines.append(_verdict("an op over triton.autotune", op / autotuned, AUTOTUNE_GOAL))
     lines.append(_verdict("an op over eager", op / eager, EAGER_GOAL))
     lines.append(_verdict("recording, µs a call", recording_us(found), RECORD_GOAL_US))

@@ -25,7 +25,7 @@ from tunekit.kernels.from_plan import (
 from tunekit.kernels.interpreted import mend_bfloat16
 from tunekit.kernels.kernel import CheckShape, Kernel, Tolerance
 from tunekit.kernels.plan import Launch, TensorMeta
-from tunekit.runtime.outputs import results_of
+from tunekit.runtime.outputs import launched_as_before, results_of
 
 _Tolerances = tuple[float, float] | Mapping[str, tuple[float, float]]
 
@@ -47,7 +47,10 @@ class PlannedKernel(Kernel):
         Raises:
             KernelError: the plan refuses them, or autograd would have to follow the call.
         """
-        results = results_of(self, inputs, self.scalar_values(scalars) if scalars else self.scalars)
+        values = self.scalar_values(scalars) if scalars else self.scalars
+        results = launched_as_before(self, inputs, tuple(values.values()))
+        if results is None:
+            results = results_of(self, inputs, values)
         return results[0] if len(results) == 1 else results
 
 

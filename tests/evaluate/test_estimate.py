@@ -53,6 +53,14 @@ def test_a_large_stream_takes_its_bytes_over_the_bandwidth() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
+def test_no_gpu_is_faster_than_its_tensor_cores(device: Device) -> None:
+    flops = 2.0 * 8192**3
+    fastest_us = flops / device.tensor_flops_per_s * 1e6
+    found_us = time_us(stream(2**26, flops=flops), device=device)
+    assert fastest_us < found_us < 1.1 * fastest_us
+
+
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
 def test_no_gpu_is_faster_than_its_memory(device: Device) -> None:
     fastest_us = LARGE.bytes_moved / device.dram_bytes_per_s * 1e6
     assert fastest_us < time_us(LARGE, device=device) < 1.5 * fastest_us

@@ -35,6 +35,8 @@ class Device:
         shared_bytes_per_sm: shared memory of an SM.
         shared_bytes_per_block: shared memory a block can opt in to.
         source: where the figures come from, one line.
+        tensor_flops_per_s: dense matrix products of 16-bit operands, added up in float32; half of it
+            in TF32. The data sheets' figures; 0 where it is not known.
         max_threads_per_block: threads a block can have.
         registers_per_sm: 32-bit registers of an SM.
         max_registers_per_thread: registers a thread can use.
@@ -58,6 +60,7 @@ class Device:
     shared_bytes_per_sm: int
     shared_bytes_per_block: int
     source: str
+    tensor_flops_per_s: float = 0.0
     max_threads_per_block: int = 1024
     registers_per_sm: int = 65536
     max_registers_per_thread: int = 255
@@ -143,6 +146,7 @@ _KNOWN = (
         names=("NVIDIA GeForce RTX 4090",),
         sm_count=128,
         sm_clock_hz=2.52e9,
+        tensor_flops_per_s=165.2e12,
         dram_bytes_per_s=1008e9,
         dram_bytes=24 * _GIB,
         l2_bytes=72 * _MIB,
@@ -155,6 +159,7 @@ _KNOWN = (
         names=("NVIDIA GeForce RTX 3090", "GeForce RTX 3090"),
         sm_count=82,
         sm_clock_hz=1.695e9,
+        tensor_flops_per_s=71e12,
         dram_bytes_per_s=936e9,
         dram_bytes=24 * _GIB,
         l2_bytes=6 * _MIB,
@@ -167,6 +172,7 @@ _KNOWN = (
         names=("NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"),
         sm_count=108,
         sm_clock_hz=1.41e9,
+        tensor_flops_per_s=312e12,
         dram_bytes_per_s=2039e9,
         dram_bytes=80 * _GIB,
         l2_bytes=40 * _MIB,
@@ -179,6 +185,7 @@ _KNOWN = (
         names=("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
         sm_count=108,
         sm_clock_hz=1.41e9,
+        tensor_flops_per_s=312e12,
         dram_bytes_per_s=1555e9,
         dram_bytes=40 * _GIB,
         l2_bytes=40 * _MIB,
@@ -191,6 +198,7 @@ _KNOWN = (
         names=("NVIDIA L40S",),
         sm_count=142,
         sm_clock_hz=2.52e9,
+        tensor_flops_per_s=362e12,
         dram_bytes_per_s=864e9,
         dram_bytes=48 * _GIB,
         l2_bytes=96 * _MIB,
@@ -203,6 +211,7 @@ _KNOWN = (
         names=("NVIDIA H100 80GB HBM3",),
         sm_count=132,
         sm_clock_hz=1.98e9,
+        tensor_flops_per_s=989.4e12,
         dram_bytes_per_s=3.35e12,
         dram_bytes=80 * _GIB,
         l2_bytes=50 * _MIB,
@@ -215,6 +224,7 @@ _KNOWN = (
         names=("NVIDIA H100 PCIe",),
         sm_count=114,
         sm_clock_hz=1.755e9,
+        tensor_flops_per_s=756e12,
         dram_bytes_per_s=2039e9,
         dram_bytes=80 * _GIB,
         l2_bytes=50 * _MIB,
@@ -227,6 +237,7 @@ _KNOWN = (
         names=("NVIDIA H200",),
         sm_count=132,
         sm_clock_hz=1.98e9,
+        tensor_flops_per_s=989.4e12,
         dram_bytes_per_s=4.8e12,
         dram_bytes=141 * _GIB,
         l2_bytes=60 * _MIB,
@@ -239,6 +250,7 @@ _KNOWN = (
         names=("NVIDIA B200",),
         sm_count=148,
         sm_clock_hz=1.965e9,
+        tensor_flops_per_s=2.25e15,
         dram_bytes_per_s=8e12,
         dram_bytes=180 * _GIB,
         l2_bytes=126 * _MIB,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Binary, Status
+from tunekit.core.problem import ITEMSIZES
 from tunekit.errors import TunekitError
 from tunekit.evaluate.binary import BlockPath, full_block_path, parse_ptx
 from tunekit.evaluate.compile import compile_for, compile_launch
@@ -57,9 +58,17 @@ class CompileOnlyEvaluator:
             math.prod(launch.grid(job.config)),
             launch.repeats(job.config),
             launch.run_bytes(job.config),
+            _tensor_flops(kernel, launch, job.dtype),
         )
         time_us = estimate_us(work, binary, path, job.config, self._device)
         return replace(compiled, time_us=time_us)
+
+
+def _tensor_flops(kernel: Kernel, launch: Launch, dtype: str) -> float:
+    """Operations of a kernel that says how many it has, counted as 16-bit ones."""
+    if kernel.flops is None:
+        return 0.0
+    return kernel.flops(launch.dims) * max(ITEMSIZES[dtype] / 2, 1)
 
 
 def _loaded(kernel: Kernel, launch: Launch, job: Job) -> tuple[Binary, BlockPath] | Outcome:

@@ -60,12 +60,14 @@ class Work:
         blocks: programs launched.
         repeats: times each runs the loop's body; 0 for a kernel without one.
         run_bytes: contiguous bytes touched in one place; infinite for a stream.
+        flops: operations of matrix products, one of TF32 counted as two.
     """
 
     bytes_moved: int
     blocks: int
     repeats: float
     run_bytes: float = math.inf
+    flops: float = 0.0
 
 
 def estimate_us(
@@ -104,6 +106,7 @@ def estimate_us(
         work.blocks / constants.blocks_per_cycle / clock,
         busiest * warps * constants.warp_cycles / clock,
         busiest / resident * alone_s - constants.memory_latency_s,
+        work.flops / device.tensor_flops_per_s if device.tensor_flops_per_s else 0.0,
     )
     power = constants.sharpness
     slowest_s: float = sum(bound**power for bound in bounds) ** (1 / power)

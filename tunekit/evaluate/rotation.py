@@ -123,5 +123,5 @@ def rotation_of(
         flush, fewest = torch.empty(cold_bytes, dtype=torch.int8, device=device), 1
     more = range(sets - 1)
     own = [tuple(inputs)] + [tuple(map(clone_of, inputs)) for _ in more]
-    written = [tuple(outputs)] + [tuple(map(torch.empty_like, outputs)) for _ in more]
+    written = [tuple(outputs)] + [tuple(map(clone_of, outputs)) for _ in more]
     return Rotation(tuple(own), tuple(written), flush, fewest, launch)

@@ -55,9 +55,6 @@ def outputs_of(
         KernelError: the plan refuses such inputs.
         SpaceError: nothing is tuned and the kernel's space has no default here.
     """
-    found = _launched_as_before(kernel, inputs, tuple(scalars.values()))
-    if found is not None:
-        return found
     key, planned = call.planned_for(kernel, inputs)
     launch = planned.launch
     allocate = allocator(launch)
@@ -79,17 +76,29 @@ def outputs_of(
     return results
 
 
-def _launched_as_before(
-    kernel: Kernel, inputs: Sequence[torch.Tensor], scalars: tuple[float, ...]
+def launched_as_before(
+    kernel: Kernel, inputs: Sequence[Any], scalars: tuple[float, ...]
 ) -> tuple[torch.Tensor, ...] | None:
-    """The results of tensors of a kind seen before; None if the call has to go the long way."""
-    if any(type(x) not in fast.PLAIN for x in inputs):
-        return None
+    """The results for tensors of a kind seen before; None if the call has to go the long way.
+
+    Args:
+        kernel: whose plan names its outputs.
+        inputs: anything.
+        scalars: floats, in the kernel's order.
+    """
+    for x in inputs:
+        if type(x) not in fast.PLAIN:
+            return None
     kind = _kinds.get((id(kernel), fast.kind_of(inputs)))
-    if kind is None or fast.must_be_seen() or inputs[0].get_device() != fast.current_device():
+    if kind is None or fast.must_be_seen():
         return None
-    if any(x.is_neg() for x in inputs):
+    device = inputs[0].get_device()
+    if device != fast.current_device():
         return None
+    grad = torch.is_grad_enabled()
+    for x in inputs:
+        if x.is_neg() or (grad and x.requires_grad):
+            return None
     outputs = kind.allocate(inputs)
     try:
         pointers = tuple([x.data_ptr() for x in (*inputs, *outputs)])
@@ -97,7 +106,7 @@ def _launched_as_before(
         return None
     if any(pointer & _ALIGNED for pointer in pointers):
         return None
-    kind.direct(fast.stream_of(inputs[0].get_device()), pointers, scalars)
+    kind.direct(fast.stream_of(device), pointers, scalars)
     for index in kind.in_place:
         increment_version(outputs[index])
     return tuple(outputs[: kind.results])
@@ -116,18 +125,23 @@ def allocator(launch: Launch) -> Allocate:
 def _maker(
     meta: TensorMeta, launch: Launch, index: int
 ) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
-    shape, strides, dtype = meta.shape, meta.strides, getattr(torch, meta.dtype)
     match launch.start_of(index):
         case Input(source):
             return lambda inputs: inputs[source]
         case None:
-            return lambda inputs: torch.empty_strided(
-                shape, strides, dtype=dtype, device=inputs[0].device
-            )
+            return _empty(meta, launch)
         case value:
-            return lambda inputs: torch.empty_strided(
-                shape, strides, dtype=dtype, device=inputs[0].device
-            ).fill_(value)
+            empty = _empty(meta, launch)
+            return lambda inputs: empty(inputs).fill_(value)
+
+
+def _empty(meta: TensorMeta, launch: Launch) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
+    """Allocates an output, in the way that costs the host least."""
+    shape, strides, dtype = meta.shape, meta.strides, getattr(torch, meta.dtype)
+    for index, like in enumerate(launch.inputs):
+        if (like.shape, like.strides, like.dtype) == (shape, strides, meta.dtype):
+            return lambda inputs: torch.empty_like(inputs[index])
+    return lambda inputs: torch.empty_strided(shape, strides, dtype=dtype, device=inputs[0].device)
 
 
 def _in_place(launch: Launch) -> tuple[int, ...]:
