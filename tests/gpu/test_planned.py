@@ -15,6 +15,7 @@ from tunekit.core.evaluation import Evaluation, Status
 from tunekit.errors import KernelError, NothingTunedError
 from tunekit.evaluate.host import Host
 from tunekit.kernels.registry import find_kernel
+from tunekit.runtime import outputs
 from tunekit.search.task import Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
@@ -105,6 +106,7 @@ def test_what_is_tuned_is_served_and_right(
             torch.testing.assert_close(one, other.to(one.dtype), rtol=2e-2, atol=2e-2)
         if kernel is planned.add_to:
             assert got is inputs[0]
+    assert any(key[0] == id(kernel) for key in outputs._kinds), "calls take the long way"
 
 
 def test_descriptors(host: Host, store: Store) -> None:
@@ -117,6 +119,7 @@ def test_descriptors(host: Host, store: Store) -> None:
     for _ in range(3):
         x = torch.randn(200, 96, device="cuda", dtype=torch.float16)
         assert torch.equal(planned.doubled_by_descriptors(x), 2 * x)
+    assert any(key[0] == id(planned.doubled_by_descriptors) for key in outputs._kinds)
 
 
 def test_who_adds_to_what_was_there_is_wrong(host: Host, store: Store) -> None:

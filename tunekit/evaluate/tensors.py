@@ -21,10 +21,14 @@ def empty_of(meta: TensorMeta, device: str, dtype: torch.dtype | None = None) ->
 
 def clone_of(tensor: torch.Tensor) -> torch.Tensor:
     """A copy with the same strides, also of a tensor with gaps, whose gaps hold nothing."""
-    like = torch.empty_strided(
+    return empty_as(tensor).copy_(tensor)
+
+
+def empty_as(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same kind with the same strides, its contents undefined."""
+    return torch.empty_strided(
         tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
     )
-    return like.copy_(tensor)
 
 
 def laid_out(values: torch.Tensor, meta: TensorMeta) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,8 +139,8 @@ def resolve(
         dims: sizes, where the draft names none.
 
     Raises:
-        KernelError: it uses tensors that are neither inputs nor outputs, or its outputs are not
-            dense, or not used.
+        KernelError: it uses tensors that are neither inputs nor outputs, or outputs that it made
+            are not dense, or not used.
     """
     tensors = _Tensors.of(draft, name, inputs, metas)
     constants = _constexprs(draft.function)
@@ -181,11 +182,18 @@ class _Tensors:
         metas: Sequence[TensorMeta],
     ) -> _Tensors:
         made = cls(name)
+        if not draft.outputs:
+            raise KernelError(f"{name}: outputs= names no tensor; name the results")
         for index, tensor in enumerate(inputs):
             made._slots[_identity(tensor)] = Input(index), tensor
         zeroed = {_identity(tensor) for tensor in draft.zeroed}
         for tensor in (*draft.outputs, *draft.buffers):
             made._add_output(tensor, metas, zeroed)
+        if len(zeroed) > made.starts.count(0):
+            raise KernelError(
+                f"{name}: zeroed= names a tensor that the plan did not make, or did not name in "
+                "outputs= or buffers="
+            )
         return made
 
     def _add_output(
@@ -200,7 +208,7 @@ class _Tensors:
             raise KernelError(f"{self._name}: one tensor is two of the outputs and buffers")
         else:  # in place
             meta, start = metas[known[0].index], known[0]
-        if meta.extent != meta.numel:
+        if known is None and meta.extent != meta.numel:
             raise KernelError(
                 f"{self._name}: output {index} of shape {meta.shape} and strides {meta.strides} "
                 "has gaps; the kernel has to fill a dense tensor"
@@ -214,6 +222,7 @@ class _Tensors:
         if isinstance(value, torch.Tensor):
             return self._tensor(argument, value)
         if isinstance(value, Tiled):
+            self._check_whole(argument, value.tensor)
             return Descriptor(self._tensor(argument, value.tensor), value.block)
         if isinstance(value, Scalar):
             return value
@@ -240,8 +249,22 @@ class _Tensors:
                 f"{self._name}: {argument} is a view that begins {tensor.storage_offset()} "
                 "elements into its tensor; pass the tensor, and the offset as an integer"
             )
+        if tensor.dtype != whole.dtype:
+            raise KernelError(
+                f"{self._name}: {argument} is a view of {whole.dtype} as {tensor.dtype}; the "
+                "kernel has to cast the pointer"
+            )
         self._used.add(identity)
         return slot
+
+    def _check_whole(self, argument: str, tensor: torch.Tensor) -> None:
+        """A descriptor has the tensor's own shape and strides when it is launched."""
+        _, whole = self._slots.get(_identity(tensor), (None, tensor))
+        if (tensor.shape, tensor.stride()) != (whole.shape, whole.stride()):
+            raise KernelError(
+                f"{self._name}: {argument} is a descriptor of a view of shape "
+                f"{tuple(tensor.shape)}; describe the tensor itself, {tuple(whole.shape)}"
+            )
 
     def check_all_used(self) -> None:
         """Every output and buffer is an argument, or nothing would ever be written to it."""
@@ -262,11 +285,14 @@ def _several(tensors: Tensors) -> tuple[torch.Tensor, ...]:
 def _grid_of(grid: Grid, name: str) -> Callable[[Config], tuple[int, int, int]]:
     def sizes(config: Config) -> tuple[int, int, int]:
         given = grid(config) if callable(grid) else grid
-        axes = (given,) if isinstance(given, int) else tuple(given)
-        if not 1 <= len(axes) <= 3:
-            raise KernelError(f"{name}: a grid has one to three axes, got {given!r:.100}")
-        x, y, z = (*axes, 1, 1)[:3]
-        return int(x), int(y), int(z)
+        axes = tuple(given) if isinstance(given, tuple | list) else (given,)
+        if not 1 <= len(axes) <= 3 or not all(hasattr(axis, "__index__") for axis in axes):
+            raise KernelError(
+                f"{name}: a grid is one to three whole numbers, got {given!r:.100}; triton.cdiv "
+                "divides and rounds up"
+            )
+        x, y, z = (*map(operator.index, axes), 1, 1)[:3]
+        return x, y, z
 
     return sizes
 

@@ -13,8 +13,8 @@ from tunekit.core.device import Device
 from tunekit.core.space import Space
 from tunekit.errors import KernelError, TunekitError
 from tunekit.kernels.draft import Draft, resolve
-from tunekit.kernels.plan import Launch, Plan, Scalar, TensorMeta
-from tunekit.kernels.source_hash import beneath
+from tunekit.kernels.plan import Constant, Launch, Plan, Scalar, TensorMeta
+from tunekit.kernels.source_hash import beneath, counts, is_jit
 from tunekit.kernels.stand_ins import stand_in
 
 if TYPE_CHECKING:
@@ -28,11 +28,21 @@ LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 
 
 def tensors_of(function: Callable[..., Any]) -> list[str]:
-    """Names of a plan's parameters that are tensors: those without a default."""
+    """Names of a plan's parameters that are tensors: those without a default.
+
+    Raises:
+        KernelError: there is none, or any number of them.
+    """
     parameters = inspect.signature(function).parameters.values()
-    return [
+    for each in parameters:
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            raise KernelError(f"the plan takes {each}: name each tensor and each scalar")
+    found = [
         each.name for each in parameters if each.default is each.empty and each.name != "device"
     ]
+    if not found:
+        raise KernelError("the plan takes no tensor: a parameter without a default is one")
+    return found
 
 
 def scalars_of(function: Callable[..., Any], name: str) -> dict[str, float]:
@@ -66,9 +76,21 @@ def size_names(shapes: Shapes | None, inputs: MakeInputs | None) -> tuple[str, .
         of_hook = tuple(name for name in parameters if name not in _HOOK_TAKES)
     if shapes is None:
         return of_hook
+    for tensor, shape in shapes.items():
+        if isinstance(shape, str) or not all(map(_is_size, shape)):
+            raise KernelError(
+                f"shapes= gives {tensor} {shape!r:.60}: expected names of sizes and numbers from 1 "
+                "on, such as ('rows', 64)"
+            )
     named = (size for shape in shapes.values() for size in shape if isinstance(size, str))
     found = tuple(dict.fromkeys(named))
+    if not found:
+        raise KernelError("shapes= names no size: something has to state the problem")
     return of_hook if set(of_hook) == set(found) else found
+
+
+def _is_size(size: object) -> bool:
+    return size.isidentifier() if isinstance(size, str) else type(size) is int and size > 0
 
 
 _HOOK_TAKES = ("shape", "dtype", "device")
@@ -92,6 +114,7 @@ def plan_from(
     """
     tensors, scalars = tensors_of(function), scalars_of(function, name)
     takes_device = "device" in inspect.signature(function).parameters
+    checked: list[bool] = []  # once: it reads source
 
     def plan(inputs: Sequence[TensorMeta], device: Device) -> Launch:
         if len(inputs) != len(tensors):
@@ -109,6 +132,9 @@ def plan_from(
                 f"{name}: the plan returns {type(draft).__name__}, not tunekit.launch(…)"
             )
         launch = resolve(draft, name, stand_ins, inputs, dims)
+        if not checked:
+            _check_covered(name, function, launch)
+            checked.append(True)
         _check_dims(name, launch, sizes)
         _check_axes(name, launch, space())
         return launch
@@ -166,6 +192,21 @@ def _unified(
                     f"{name}: {tensor} has shape {meta.shape}, expected {said}{where}"
                 )
     return dims
+
+
+def _check_covered(name: str, function: Callable[..., Draft], launch: Launch) -> None:
+    """What runs is what the hash covers, or rows of other code would be served.
+
+    Raises:
+        KernelError: it is not.
+    """
+    constants = (slot.value for slot in launch.arguments.values() if isinstance(slot, Constant))
+    for each in (launch.function, *filter(is_jit, constants)):
+        if not counts(function, each):
+            raise KernelError(
+                f"{name}: the plan launches {each.fn.__name__} without naming it: use a variable "
+                "of its module, or of the function it is defined in, not an attribute of an object"
+            )
 
 
 def _check_dims(name: str, launch: Launch, sizes: tuple[str, ...]) -> None:
@@ -249,14 +290,23 @@ def _made(
     """What the hook gives.
 
     Raises:
-        KernelError: something else than tensors.
+        KernelError: something else than tensors, or an exception.
     """
     kind = getattr(torch, dtype)
-    if sizes:
-        given = inputs(**dict(zip(sizes, shape, strict=True)), dtype=kind, device=device)
-    else:
-        given = inputs(tuple(shape), dtype=kind, device=device)
-    made: tuple[Any, ...] = (given,) if isinstance(given, torch.Tensor) else tuple(given)
+    named = dict(zip(sizes, shape, strict=True)) if sizes else {"shape": tuple(shape)}
+    try:
+        if sizes:
+            given = inputs(**named, dtype=kind, device=device)
+        else:
+            given = inputs(tuple(shape), dtype=kind, device=device)
+        made: tuple[Any, ...] = (given,) if isinstance(given, torch.Tensor) else tuple(given)
+    except TunekitError:
+        raise
+    except Exception as error:
+        raise KernelError(
+            f"inputs={getattr(inputs, '__name__', 'hook')} fails on {named}, {dtype}, {device}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     for each in made:
         if not isinstance(each, torch.Tensor) or each.device.type != device.type:
             what = each.device if isinstance(each, torch.Tensor) else type(each).__name__
@@ -283,11 +333,11 @@ def space_from(space: Any, name: str) -> Space | str:
     if "axes" in space:
         plain = {key: _plain(value) for key, value in space.items()}
         return Space.of(plain, origin, "inline")
-    axes = {axis: _plain(values) for axis, values in space.items()}
-    default = {
-        axis: values["from"] if isinstance(values, dict) else (values or [0])[0]
-        for axis, values in axes.items()
-    }
+    axes = {str(axis): _plain(values) for axis, values in space.items()}
+    default = {}  # of what is no axis anything: the space says what is wrong with it
+    for axis, values in axes.items():
+        first = values.get("from") if isinstance(values, dict) else values
+        default[axis] = first[0] if isinstance(first, list) and first else first
     return Space.of({"axes": axes, "default": default}, origin, "inline")
 
 

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -28,33 +28,46 @@ def source_hash(*functions: Any) -> str:
     own module that it calls, the numbers and texts it names, and not the defaults of its scalars.
 
     Raises:
-        KernelError: a plan is no function with source, such as a lambda.
+        KernelError: the source of one cannot be read.
     """
+    collected = sorted(_collected(functions).values())
+    text = "\n".join(f"{label}\n{code}" for label, code in collected)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def counts(function: Any, part: Any) -> bool:
+    """Whether a `@triton.jit` function is one of those that the hash of `function` covers."""
+    python = part.fn
+    where = (python.__module__, python.__qualname__)
+    return where in _collected((function,)) or _is_of_triton(python.__module__)
+
+
+def _collected(functions: Iterable[Any]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Label and code of all that is reached, by module and name."""
     seen: dict[tuple[str, str], tuple[str, str]] = {}
     for function in functions:
         _collect(function, seen)
-    text = "\n".join(f"{label}\n{code}" for label, code in sorted(seen.values()))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return seen
 
 
 def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> None:
     python = getattr(function, "fn", function)
     is_plan = python is function
     module, name = python.__module__, python.__qualname__
-    if (module, name) in seen or _is_of_triton(module):
+    # All lambdas of a module have one name.
+    key = (module, f"{name}, line {python.__code__.co_firstlineno}" if is_plan else name)
+    if key in seen or _is_of_triton(module):
         return
     label = f"{module}.{name}" if module.split(".")[0] == "tunekit" else name
     # What Triton read when the function was defined: its file may have changed since.
     source = getattr(function, "raw_src", None)
-    text = "".join(source) if source else inspect.getsource(python)
-    tree = ast.parse(textwrap.dedent(text)).body[0]
-    if not isinstance(tree, ast.FunctionDef):
-        raise KernelError(f"{name}: expected a function made by def")
-    tree.decorator_list = []
-    if ast.get_docstring(tree, clean=False) is not None:
-        tree.body = tree.body[1:] or [ast.Pass()]
+    tree = _tree(python, "".join(source) if source else None)
+    if isinstance(tree, ast.FunctionDef):
+        tree.decorator_list = []
+        if ast.get_docstring(tree, clean=False) is not None:
+            tree.body = tree.body[1:] or [ast.Pass()]
     # Not ast.dump: that differs between Python versions.
-    seen[module, name] = label, ast.unparse(tree)
+    seen[key] = label, ast.unparse(tree)
     for referred, value in _referred(tree, python, defaults=not is_plan):
         constant = value.value if isinstance(value, tl.constexpr) else value
         constant = beneath(constant)
@@ -64,10 +77,29 @@ def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> Non
             if constant.__module__ == python.__module__:
                 _collect(constant, seen)
         elif isinstance(value, tl.constexpr) or (is_plan and isinstance(value, _PLAIN)):
-            seen[module, f"{name}.{referred}"] = f"{label}.{referred}", repr(constant)
+            seen[module, f"{key[1]}.{referred}"] = f"{label}.{referred}", repr(constant)
 
 
-def _referred(tree: ast.FunctionDef, python: Any, *, defaults: bool) -> Iterator[tuple[str, Any]]:
+def _tree(python: Any, source: str | None) -> ast.stmt:
+    """The statement that defines a function; of a lambda the one that it stands in.
+
+    Raises:
+        KernelError: it cannot be read.
+    """
+    name = python.__qualname__
+    try:
+        return ast.parse(textwrap.dedent(source or inspect.getsource(python))).body[0]
+    except OSError:
+        raise KernelError(f"{name}: its source cannot be read; define it in a file") from None
+    except SyntaxError:
+        line = python.__code__.co_firstlineno
+        raise KernelError(
+            f"{name}, line {line}: its source cannot be told from what stands around it; give the "
+            "function a name by def"
+        ) from None
+
+
+def _referred(tree: ast.stmt, python: Any, *, defaults: bool) -> Iterator[tuple[str, Any]]:
     """What the function names outside itself: `mish`, and `epilogues.mish` of a module."""
     closure = inspect.getclosurevars(python)
     outside = {**closure.globals, **closure.nonlocals}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tunekit.core.device import Device
 from tunekit.kernels.kernel import Kernel
-from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import Launch, tuned_dtype
+from tunekit.kernels.registry import library_kernels
 from tunekit.notices import warn
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def reference_of(kernel: Kernel) -> str:
 
         if (origin := origin_of(kernel)) is not None:
             return reference_of(origin[0]) + origin[1]
-    if KERNELS.get(kernel.name) is kernel:
+    if library_kernels().get(kernel.name) is kernel:
         return kernel.name
     # A script that imports the kernel holds it too: the module it comes from is the better name.
     modules = sorted(sys.modules.items(), key=lambda item: item[0] in _SCRIPT)

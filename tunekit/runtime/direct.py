@@ -8,7 +8,7 @@ the ordinary call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import triton
@@ -27,6 +27,7 @@ from tunekit.kernels.plan import (
     Real,
     Scalar,
 )
+from tunekit.runtime.tensor_maps import TensorMaps, beneath_descriptors
 
 PROVEN = ("3.6",)
 """Versions of Triton, but for the last number, that `tests/gpu/test_launch.py` has passed under."""
@@ -63,22 +64,30 @@ def direct_launch(
     # hook; and the ordinary call refuses a kernel whose globals have changed.
     if type(function) is not JITFunction or function.pre_run_hooks or function.used_global_vals:
         return None
-    if launch.heuristics or any(isinstance(each, Descriptor) for each in launch.arguments.values()):
+    if launch.heuristics:
         return None
-    values: dict[str, Any] = {**launch.arguments, **config}
+    defaults = {each.name: each.default for each in function.params if each.has_default}
+    values: dict[str, Any] = {**defaults, **launch.arguments, **config}
     if any(name not in values for name in function.arg_names):
         return None
     launcher = compiled.run  # loads the binary, so that `function` is there
     if launcher.global_scratch_size or launcher.profile_scratch_size:
         return None
-    writer = _Writer(len(launch.inputs), tuple(scalars))
+    run, described = launcher.launch, ()
+    if any(isinstance(each, Descriptor) for each in launch.arguments.values()):
+        run = beneath_descriptors(run)
+        described = getattr(compiled.metadata, "tensordesc_meta", None) or ()
+        # Without any, as where the hardware has none, tensors are passed instead.
+        if run is None or not described or None in described:
+            return None
+    writer = _Writer(launch, tuple(scalars), iter(described))
     before = [
         *grid, "stream", compiled.function, launcher.launch_cooperative_grid, launcher.launch_pdl,
         None, None, compiled.packed_metadata, None, None, None,
     ]  # fmt: skip
     arguments = [writer.text(values[name]) for name in function.arg_names]
     head = [each if each == "stream" else writer.constant(each) for each in before]
-    names: dict[str, Any] = {**writer.constants, "launch": launcher.launch}
+    names: dict[str, Any] = {**writer.constants, "launch": run}
     call = f"lambda stream, pointers, scalars: launch({', '.join([*head, *arguments])})"
     made: Direct = eval(call, names)  # of names and indices alone, all made here
     return made
@@ -87,8 +96,10 @@ def direct_launch(
 class _Writer:
     """Writes the arguments of a call once: a loop over slots would be paid for at every call."""
 
-    def __init__(self, inputs: int, scalars: tuple[str, ...]) -> None:
-        self._inputs, self._scalars = inputs, scalars
+    def __init__(
+        self, launch: Launch, scalars: tuple[str, ...], described: Iterator[Mapping[str, Any]]
+    ) -> None:
+        self._launch, self._scalars, self._described = launch, scalars, described
         self.constants: dict[str, Any] = {}
 
     def constant(self, value: Any) -> str:
@@ -103,13 +114,17 @@ class _Writer:
             case Input(index):
                 return f"pointers[{index}]"
             case Output(index):
-                return f"pointers[{self._inputs + index}]"
+                return f"pointers[{len(self._launch.inputs) + index}]"
             case Scalar(name):
                 return f"scalars[{self._scalars.index(name)}]"
             case Integer(value) | Real(value) | Constant(value):
                 return self.constant(value)
             case Group(slots):
                 return f"({''.join(f'{self.text(each)}, ' for each in slots)})"
+            case Descriptor(of):
+                metas = self._launch.inputs if isinstance(of, Input) else self._launch.outputs
+                described = next(self._described)
+                return f"*{self.constant(TensorMaps(metas[of.index], described))}({self.text(of)})"
             case value:
                 return self.constant(value)
 
