@@ -3,14 +3,17 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tunekit.kernels.jit import is_jit
 from tunekit.kernels.library import KERNELS
-from tunekit.kernels.source_hash import is_jit, source_hash
+from tunekit.kernels.registry import find_kernel
+from tunekit.kernels.source_hash import source_hash
 
 # Formulas in another module, reached by name, as an attribute and through a package.
 HELPERS = """
@@ -226,3 +229,48 @@ def test_is_jit() -> None:
     assert is_jit(epilogues.mish)
     assert not is_jit(epilogues.mish.fn)
     assert not is_jit(None)
+
+
+HELPED = """
+    import torch, triton, tunekit
+    import triton.language as tl
+
+    cdiv = lambda a, b: -(-a // b)
+
+    @triton.heuristics({
+        "EVEN": lambda args: args["n"] % args["BLOCK"] == 0,
+        "TWO": lambda args: 2,
+    })
+    @triton.jit
+    def kernel(x, y, n, BLOCK: tl.constexpr, EVEN: tl.constexpr, TWO: tl.constexpr):
+        o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(y + o, tl.load(x + o, mask=o < n) * TWO, mask=o < n)
+
+    @tunekit.kernel(space={"BLOCK": [256, 512]}, reference=lambda x: 2 * x)
+    def doubled(x):
+        y, n = torch.empty_like(x), x.numel()
+        return tunekit.launch(kernel, x, y, n, grid=lambda c: cdiv(n, c["BLOCK"]), outputs=y)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("lambda args: 2,", "lambda args: 3,", True),
+        ("-(-a // b)", "a // b + 1", True),
+        ('c["BLOCK"]', 'c["BLOCK"] + 0', True),
+        ("lambda x: 2 * x", "lambda x: x + x", False),
+        ("    cdiv =", "    # a comment\n\n    cdiv =", False),
+        ("-(-a // b)", "-( -a//b )", False),
+    ],
+)
+def test_heuristics_and_lambdas_of_a_plan_count(
+    old: str, new: str, counts: bool, tmp_path: Path
+) -> None:
+    text = textwrap.dedent(HELPED)
+    (tmp_path / "before.py").write_text(text)
+    (tmp_path / "after.py").write_text(textwrap.dedent(HELPED.replace(old, new)))
+    before, after = (
+        find_kernel(f"{tmp_path}/{name}.py:doubled").source_hash for name in ("before", "after")
+    )
+    assert (before != after) is counts

@@ -12,10 +12,10 @@ from tunekit.kernels.channelwise import (
     channelwise_kernel,
     plan_channelwise,
 )
+from tunekit.kernels.jit import is_jit
 from tunekit.kernels.kernel import Kernel, Reference
 from tunekit.kernels.layouts import Layout, channelwise_metas
 from tunekit.kernels.planes import plan_planes, planes_check_shape, planes_kernel
-from tunekit.kernels.source_hash import is_jit
 
 if TYPE_CHECKING:
     import torch

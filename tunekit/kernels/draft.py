@@ -11,6 +11,7 @@ import torch
 
 from tunekit.core.config import Config
 from tunekit.errors import KernelError
+from tunekit.kernels.jit import Heuristic, beneath, heuristics_of, is_jit
 from tunekit.kernels.plan import (
     Constant,
     Descriptor,
@@ -25,7 +26,6 @@ from tunekit.kernels.plan import (
     Start,
     TensorMeta,
 )
-from tunekit.kernels.source_hash import beneath, is_jit
 
 Grid = Callable[[Config], Any] | int | Sequence[int]
 Tensors = torch.Tensor | Sequence[torch.Tensor]
@@ -51,7 +51,7 @@ class Draft:
     buffers: tuple[torch.Tensor, ...]
     dims: Mapping[str, int] | None
     repeats: Callable[[Config], float]
-    heuristics: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
+    heuristics: Mapping[str, Heuristic] = field(default_factory=dict)
 
 
 def launch(
@@ -107,7 +107,7 @@ def launch(
         _several(buffers),
         dims,
         repeats,
-        _heuristics(function),
+        heuristics_of(function),
     )
 
 
@@ -304,16 +304,6 @@ def _constexprs(function: Any) -> set[str]:
         for name, annotation in getattr(function.fn, "__annotations__", {}).items()
         if "constexpr" in str(annotation)
     }
-
-
-def _heuristics(function: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
-    """Of all heuristics around a function, the outermost first, as Triton computes them."""
-    found: dict[str, Callable[[dict[str, Any]], Any]] = {}
-    while not is_jit(function):
-        if type(function).__name__ == "Heuristics":
-            found |= function.values
-        function = function.fn
-    return found
 
 
 def _name(function: Any) -> str:

@@ -101,3 +101,60 @@ def multiply_scale(x, scale):
 def scale_add_bias(x, scale, bias):
     """Times a channel's scale, plus its bias: a normalisation that is folded."""
     return x * scale + bias
+
+
+@triton.jit
+def relu(x):
+    """max(x, 0); nan stays nan."""
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def silu(x):
+    """x·sigmoid(x), of blocks of any shape."""
+    return x / (1.0 + tl.exp2(-x * LOG2_E))
+
+
+@triton.jit
+def gelu(x):
+    """Exact GELU, x·Φ(x), of blocks of any shape: Φ(-|x|) as in `gelu_nonpositive`."""
+    z = tl.abs(x)
+    p = -1.2158488438274162e-08 * z + 4.517607408160984e-07
+    p = p * z - 6.914965524629224e-06
+    p = p * z + 5.5077209253795445e-05
+    p = p * z - 0.00021429441403597593
+    p = p * z - 0.00011894118506461382
+    p = p * z + 0.007073736749589443
+    p = p * z - 0.05251603573560715
+    p = p * z - 0.45919933915138245
+    p = p * z - 1.1511064767837524
+    p = p * z - 0.9999999403953552
+    tail = tl.exp2(p)
+    return x * tl.where(x > 0.0, 1.0 - tail, tail)
+
+
+@triton.jit
+def mish_by_division(x):
+    """`mish` of blocks of any shape: each element has a reciprocal of its own."""
+    e = tl.exp2(tl.where(x < 20.0, x, 20.0) * LOG2_E)  # nan: 20
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
+
+
+@triton.jit
+def mish_by_division_add_hardtanh_scale(x, add_value, scale):
+    """`mish_add_hardtanh_scale` of blocks of any shape."""
+    low = mish_by_division(x) + add_value
+    return tl.clamp(low, -1.0, 1.0, propagate_nan=tl.PropagateNan.ALL) * scale
+
+
+@triton.jit
+def scale_add_hardtanh(x, scale, add_value):
+    """clamp(x · scale + add_value, -1, 1); nan stays nan."""
+    return tl.clamp(x * scale + add_value, -1.0, 1.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def add(x, residual):
+    """The sum of two values, such as a residual connection."""
+    return x + residual

@@ -13,8 +13,9 @@ from tunekit.core.device import Device
 from tunekit.core.space import Space
 from tunekit.errors import KernelError, TunekitError
 from tunekit.kernels.draft import Draft, resolve
+from tunekit.kernels.jit import beneath, is_jit
 from tunekit.kernels.plan import Constant, Launch, Plan, Scalar, TensorMeta
-from tunekit.kernels.source_hash import beneath, counts, is_jit
+from tunekit.kernels.source_hash import counts
 from tunekit.kernels.stand_ins import stand_in
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from tunekit.core.device import Device
 from tunekit.core.problem import DTYPES, ITEMSIZES, Problem
 from tunekit.core.space import Space, context
 from tunekit.errors import KernelError, ShapeError
+from tunekit.kernels.jit import is_jit
 from tunekit.kernels.plan import Launch, Plan, TensorMeta, alignment_class, tuned_dtype
 from tunekit.kernels.pointwise import plan_pointwise, pointwise_check_shape, pointwise_kernel
-from tunekit.kernels.source_hash import is_jit, source_hash
+from tunekit.kernels.source_hash import source_hash
 
 if TYPE_CHECKING:
     import torch

@@ -61,12 +61,23 @@ def find_library_kernel(name: str) -> Kernel:
     return find_kernel(name)
 
 
+def library_kernels() -> dict[str, Kernel]:
+    """All that ship, by name."""
+    from tunekit.kernels.library import KERNELS
+    from tunekit.kernels.linear_library import LINEAR_KERNELS
+
+    return {**KERNELS, **LINEAR_KERNELS}
+
+
 def _library_kernel(name: str) -> Kernel:
     from tunekit.kernels.library import KERNELS
 
     if name in KERNELS:
         return KERNELS[name]
-    near = difflib.get_close_matches(name[:200], KERNELS, n=1, cutoff=0.4)
+    kernels = library_kernels()
+    if name in kernels:
+        return kernels[name]
+    near = difflib.get_close_matches(name[:200], kernels, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "`tunekit kernels` lists them"
     raise UnknownKernelError(f"unknown kernel {name!r:.200}; {hint}")
 

@@ -51,7 +51,8 @@ def _candidates(size: int, config: Config) -> Iterator[int]:
     blocks = [value for value in function_config(config).values() if value <= _MOST_OF_AN_AXIS]
     part = 16 + size % 16 if size % 16 else 16
     before = 1 << max((size - 1).bit_length() - 1, 0)  # with it the next power of two is the same
-    for smaller in sorted({2 * max(blocks, default=1) + part, before + part}):
+    whole = -(-2 * max(blocks, default=1) // 16) * 16  # so that the part alone is divisible or not
+    for smaller in sorted({whole + part, before + part}):
         if smaller < size:
             yield smaller
 

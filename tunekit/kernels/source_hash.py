@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-import triton
 import triton.language as tl
 
 from tunekit.errors import KernelError
+from tunekit.kernels.jit import beneath, heuristics_of, is_jit
 
 _PLAIN = (bool, int, float, str, tuple)
 
@@ -70,6 +70,8 @@ def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> Non
     seen[key] = label, ast.unparse(tree)
     for referred, value in _referred(tree, python, defaults=not is_plan):
         constant = value.value if isinstance(value, tl.constexpr) else value
+        for heuristic in heuristics_of(constant).values():
+            _collect(heuristic, seen)
         constant = beneath(constant)
         if is_jit(constant):
             _collect(constant, seen)
@@ -81,22 +83,29 @@ def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> Non
 
 
 def _tree(python: Any, source: str | None) -> ast.stmt:
-    """The statement that defines a function; of a lambda the one that it stands in.
+    """The statement that defines a function.
 
     Raises:
         KernelError: it cannot be read.
     """
     name = python.__qualname__
     try:
+        if python.__name__ == "<lambda>":
+            return _lambda_of(python)
         return ast.parse(textwrap.dedent(source or inspect.getsource(python))).body[0]
     except OSError:
         raise KernelError(f"{name}: its source cannot be read; define it in a file") from None
-    except SyntaxError:
-        line = python.__code__.co_firstlineno
-        raise KernelError(
-            f"{name}, line {line}: its source cannot be told from what stands around it; give the "
-            "function a name by def"
-        ) from None
+
+
+def _lambda_of(python: Any) -> ast.stmt:
+    """The lambdas of the line that one begins in: what stands around them is none of it."""
+    lines, _ = inspect.findsource(python)
+    first = python.__code__.co_firstlineno
+    nodes = ast.walk(ast.parse("".join(lines)))
+    found: list[ast.expr] = [
+        node for node in nodes if isinstance(node, ast.Lambda) and node.lineno == first
+    ]
+    return ast.Expr(ast.Tuple(found, ast.Load()))
 
 
 def _referred(tree: ast.stmt, python: Any, *, defaults: bool) -> Iterator[tuple[str, Any]]:
@@ -126,18 +135,3 @@ def _resolved(node: ast.expr, outside: Mapping[str, Any]) -> Any:
 
 def _is_of_triton(module: str) -> bool:
     return module.split(".")[0] == "triton"
-
-
-def beneath(value: Any) -> Any:
-    """The `@triton.jit` function under decorators such as heuristics, or what was given."""
-    found = value
-    while not is_jit(found) and hasattr(found, "arg_names") and hasattr(found, "fn"):
-        found = found.fn
-    return found if is_jit(found) else value
-
-
-def is_jit(value: Any) -> bool:
-    """Whether it is a `@triton.jit` function, compiled or interpreted."""
-    # The interpreter's class by its module, which is not worth importing for this.
-    interpreted = type(value).__module__ == "triton.runtime.interpreter"
-    return isinstance(value, triton.JITFunction) or interpreted
