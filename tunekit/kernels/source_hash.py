@@ -68,7 +68,7 @@ def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> Non
             tree.body = tree.body[1:] or [ast.Pass()]
     # Not ast.dump: that differs between Python versions.
     seen[key] = label, ast.unparse(tree)
-    for referred, value in _referred(tree, python, defaults=not is_plan):
+    for referred, value in _referred(tree, python, is_plan=is_plan):
         constant = value.value if isinstance(value, tl.constexpr) else value
         for heuristic in heuristics_of(constant).values():
             _collect(heuristic, seen)
@@ -108,16 +108,19 @@ def _lambda_of(python: Any) -> ast.stmt:
     return ast.Expr(ast.Tuple(found, ast.Load()))
 
 
-def _referred(tree: ast.stmt, python: Any, *, defaults: bool) -> Iterator[tuple[str, Any]]:
+def _referred(tree: ast.stmt, python: Any, *, is_plan: bool) -> Iterator[tuple[str, Any]]:
     """What the function names outside itself: `mish`, and `epilogues.mish` of a module."""
     closure = inspect.getclosurevars(python)
     outside = {**closure.globals, **closure.nonlocals}
+    if is_plan:  # its lambdas name things too
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        outside |= {name: python.__globals__[name] for name in names & python.__globals__.keys()}
     yield from outside.items()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield ast.unparse(node), _resolved(node, outside)
     for parameter in inspect.signature(python).parameters.values():
-        if defaults and parameter.default is not parameter.empty:
+        if not is_plan and parameter.default is not parameter.empty:
             # The syntax tree may have a name there, which stood for a value when it was defined.
             yield f"{parameter.name}=", tl.constexpr(parameter.default)
 
