@@ -92,7 +92,7 @@ def read(source: Path, folder: Path) -> list[Evaluation | Decision]:
     """The records of a compressed file."""
     plain = folder / "source.jsonl"
     plain.write_bytes(gzip.decompress(source.read_bytes()))
-    return list(records.read_lines(plain))
+    return [row for row in records.read_lines(plain) if isinstance(row, Evaluation | Decision)]
 
 
 def decided(rows: Iterable[Evaluation | Decision]) -> list[Evaluation | Decision]:

@@ -1,4 +1,4 @@
-"""Evaluations and decisions as data and as lines: exact both ways, strict on the way in."""
+"""Evaluations, decisions and others as data and as lines: exact both ways, strict on the way in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunekit import records
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import (
     Binary,
     Decision,
@@ -129,15 +131,33 @@ decisions = st.builds(
 )
 
 
+candidates = st.builds(
+    Candidate,
+    problem=problems,
+    config=st.dictionaries(name, count, min_size=1, max_size=5).map(_capped).map(Config),
+    origin=printable.filter(bool),
+    created_at=st.just("2026-01-31T23:59:59Z"),
+)
+counters = st.builds(
+    Counter,
+    evaluation=uids,
+    name=printable.filter(bool),
+    value=st.floats(-1e30, 1e30) | st.integers(-(2**60), 2**60),
+    unit=printable,
+    tool=printable.filter(bool),
+    created_at=st.just("2026-01-31T23:59:59.5+00:00"),
+)
+
+
 def line_of(record: Evaluation | Decision, /, **changes: object) -> str:
     data = json.loads(records.to_line(record))
     del data["uid"]
     return json.dumps(data | changes)
 
 
-@given(evaluations() | decisions)
-@settings(max_examples=50)
-def test_a_line_reads_back_as_what_was_written(record: Evaluation | Decision) -> None:
+@given(evaluations() | decisions | candidates | counters)
+@settings(max_examples=80)
+def test_a_line_reads_back_as_what_was_written(record: records.Line) -> None:
     line = records.to_line(record)
     assert "\n" not in line
     back = records.from_line(line)
@@ -145,11 +165,9 @@ def test_a_line_reads_back_as_what_was_written(record: Evaluation | Decision) ->
     assert back.uid == record.uid
 
 
-@given(st.lists(evaluations() | decisions, max_size=4))
+@given(st.lists(evaluations() | decisions | candidates | counters, max_size=4))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
-def test_a_file_reads_back_as_what_was_written(
-    tmp_path: Path, written: list[Evaluation | Decision]
-) -> None:
+def test_a_file_reads_back_as_what_was_written(tmp_path: Path, written: list[records.Line]) -> None:
     path = tmp_path / "some.jsonl"
     records.write_lines(path, written)
     assert list(records.read_lines(path)) == written
@@ -243,7 +261,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"created_at": "2026-01-31T00:00:00"}, "created_at: expected a UTC time"),
     ({"format": 2}, "format: expected 1, the one this tunekit reads, got 2"),
     ({"format": True}, "format: expected 1"),
-    ({"record": "trial"}, "record: expected evaluation or decision, got 'trial'"),
+    ({"record": "trial"}, "record: expected evaluation, decision, candidate or counter, got"),
     ({"colour": 1, "size": 2}, "unknown key 'colour', 'size'"),
     ({"uid": "0" * 24}, "uid: expected "),
 ]  # fmt: skip
@@ -402,17 +420,26 @@ def test_an_unwritable_path_is_said_in_one_line(
 
 def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", DOC.read_text("utf-8"), re.MULTILINE))
-    keys = {*records.EVALUATION_KEYS, *records.DECISION_KEYS, *records.OPTIONAL_KEYS}
+    keys = {
+        *records.EVALUATION_KEYS,
+        *records.DECISION_KEYS,
+        *records.CANDIDATE_KEYS,
+        *records.COUNTER_KEYS,
+        *records.OPTIONAL_KEYS,
+    }
     assert documented == keys
 
 
 def test_the_documented_examples_can_be_read() -> None:
     blocks = re.findall(r"```json\n(.*?)```", DOC.read_text("utf-8"), re.DOTALL)
     read = [records.from_line(block) for block in blocks]
-    assert [type(record) for record in read] == [Evaluation, Decision]
-    evaluation, decision = read
+    assert [type(record) for record in read] == [Evaluation, Decision, Candidate, Counter]
+    evaluation, decision, candidate, counter = read
     assert isinstance(decision, Decision)
-    assert decision.winner == evaluation.uid
+    assert isinstance(candidate, Candidate)
+    assert isinstance(counter, Counter)
+    assert decision.winner == counter.evaluation == evaluation.uid
+    assert candidate.problem == decision.problem
 
 
 class TestBounds:

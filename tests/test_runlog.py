@@ -32,7 +32,7 @@ from tunekit.evaluate.job import Job, Outcome, Race
 from tunekit.evaluate.job_file import read_job
 from tunekit.notices import TunekitWarning
 from tunekit.runlog import RunLog, make_room
-from tunekit.search.events import Asked, Began, Decided, Evaluated, Raced, Ready, Shared
+from tunekit.search.events import Asked, Began, Decided, Evaluated, Offered, Raced, Ready, Shared
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Config(BLOCK_SIZE=1024, num_warps=4)
@@ -71,6 +71,7 @@ def test_a_line_an_event(tmp_path: Path) -> None:
     for event in (
         Ready("device:0", 2.5),
         Began(PROBLEM, (64, 66), 60, 3),
+        Offered(5, 2),
         Asked([CONFIG]),
         Evaluated(JOB, WRONG),
         Shared(JOB, ROW),
@@ -80,15 +81,16 @@ def test_a_line_an_event(tmp_path: Path) -> None:
         log.tell(event)
     log.close()
     lines = read(log)
-    assert log.lines == len(lines) == 8
+    assert log.lines == len(lines) == 9
     assert not log.is_open
     assert all(re.fullmatch(r"20\d\d-.+T.+\+00:00", line["at"]) for line in lines)
-    names = ["run", "ready", "began", "asked", "evaluated", "shared", "raced", "decided"]
-    assert [line["event"] for line in lines] == names
-    first, ready, began, asked, evaluated, shared, raced, decided = lines
+    names = ["run", "ready", "began", "offered", "asked", "evaluated", "shared"]
+    assert [line["event"] for line in lines] == [*names, "raced", "decided"]
+    first, ready, began, offered, asked, evaluated, shared, raced, decided = lines
     assert (first["format"], first["command"]) == (runlog.FORMAT, "tunekit tune")
     assert (ready["worker"], ready["import_s"]) == ("device:0", 2.5)
     assert (began["problem"]["kernel"], began["total"], began["known"]) == ("mish_mish", 60, 3)
+    assert (offered["count"], offered["off_list"]) == (5, 2)
     assert asked["configs"] == [dict(CONFIG)]
     assert evaluated["outcome"]["details"] == "all that\nwas said"
     assert evaluated["outcome"]["max_error"] == "inf"

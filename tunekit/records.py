@@ -1,4 +1,4 @@
-"""Evaluations and decisions as plain data, and as lines of a `.jsonl` file.
+"""Evaluations, decisions, candidates and counters as plain data, and as lines of a `.jsonl` file.
 
 The format is described in docs/evaluations-format.md. Writing accepts what tunekit made; reading
 trusts nothing.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from tunekit import foreign
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import (
     Binary,
     Decision,
@@ -81,6 +83,20 @@ DECISION_KEYS = (
     "copy_us",
     "created_at",
 )
+
+CANDIDATE_KEYS = (*HEADER_KEYS, *PROBLEM_KEYS, "config", "origin", "created_at")
+COUNTER_KEYS = (
+    *HEADER_KEYS,
+    "evaluation",
+    "name",
+    "value",
+    "unit",
+    "tool",
+    "created_at",
+)
+
+Line = Evaluation | Decision | Candidate | Counter
+"""What a line of a file may be."""
 
 
 def evaluation_to_dict(evaluation: Evaluation) -> dict[str, object]:
@@ -178,6 +194,63 @@ def decision_from_dict(record: Record) -> Decision:
     return decision
 
 
+def candidate_to_dict(candidate: Candidate) -> dict[str, object]:
+    """The candidate as flat, JSON-able data."""
+    return {
+        "record": "candidate",
+        "format": FORMAT,
+        "uid": candidate.uid,
+        **_problem_to_dict(candidate.problem),
+        "config": dict(candidate.config),
+        "origin": candidate.origin,
+        "created_at": candidate.created_at,
+    }
+
+
+def candidate_from_dict(record: Record) -> Candidate:
+    """Read a candidate back, every field checked.
+
+    Raises:
+        ImportFormatError: a field is missing, unknown, of another type or out of range.
+    """
+    _check_header(record, "candidate")
+    fields.check_keys(record, CANDIDATE_KEYS, optional=("uid",))
+    fields.text(record, "kernel_hash")
+    candidate = Candidate(
+        problem=problem_from_dict(record),
+        config=Config(fields.sizes(record, "config", highest=MAX_AXIS_VALUE)),
+        origin=fields.text(record, "origin"),
+        created_at=fields.utc_time(record, "created_at"),
+    )
+    _check_uid(record, candidate.uid)
+    return candidate
+
+
+def counter_to_dict(counter: Counter) -> dict[str, object]:
+    """The counter as flat, JSON-able data."""
+    return {"record": "counter", "format": FORMAT, "uid": counter.uid, **asdict(counter)}
+
+
+def counter_from_dict(record: Record) -> Counter:
+    """Read a counter back, every field checked.
+
+    Raises:
+        ImportFormatError: a field is missing, unknown, of another type or out of range.
+    """
+    _check_header(record, "counter")
+    fields.check_keys(record, COUNTER_KEYS, optional=("uid",))
+    counter = Counter(
+        evaluation=fields.uid(record, "evaluation"),
+        name=fields.text(record, "name"),
+        value=fields.number(record, "value"),
+        unit=fields.text(record, "unit", empty=True),
+        tool=fields.text(record, "tool"),
+        created_at=fields.utc_time(record, "created_at"),
+    )
+    _check_uid(record, counter.uid)
+    return counter
+
+
 def problem_from_dict(record: Record) -> Problem:
     """The problem's own fields of a record.
 
@@ -237,13 +310,21 @@ def binary_from_dict(record: Record) -> Binary | None:
     )
 
 
-def to_line(record: Evaluation | Decision) -> str:
+def to_line(record: Line) -> str:
     """The record as one line of JSON, without the newline."""
-    data = decision_to_dict(record) if isinstance(record, Decision) else evaluation_to_dict(record)
+    match record:
+        case Evaluation():
+            data = evaluation_to_dict(record)
+        case Decision():
+            data = decision_to_dict(record)
+        case Candidate():
+            data = candidate_to_dict(record)
+        case Counter():
+            data = counter_to_dict(record)
     return json.dumps(data, allow_nan=False, separators=(", ", ": "))
 
 
-def from_line(line: str) -> Evaluation | Decision:
+def from_line(line: str) -> Line:
     """Read one line of JSON, in the full form or, without `record`, in the short one.
 
     Raises:
@@ -254,14 +335,21 @@ def from_line(line: str) -> Evaluation | Decision:
         full = {"record": "evaluation", "format": FORMAT, **foreign.full_record(record)}
         return evaluation_from_dict(full)
     kind = record["record"]
-    if kind == "evaluation":
-        return evaluation_from_dict(record)
-    if kind == "decision":
-        return decision_from_dict(record)
-    raise fields.wrong("record", "evaluation or decision", kind)
+    for name, read in _READERS:
+        if kind == name:
+            return read(record)
+    raise fields.wrong("record", "evaluation, decision, candidate or counter", kind)
 
 
-def read_lines(path: str | Path) -> Iterator[Evaluation | Decision]:
+_READERS: tuple[tuple[str, Callable[[Record], Line]], ...] = (
+    ("evaluation", evaluation_from_dict),
+    ("decision", decision_from_dict),
+    ("candidate", candidate_from_dict),
+    ("counter", counter_from_dict),
+)
+
+
+def read_lines(path: str | Path) -> Iterator[Line]:
     """Read a `.jsonl` file, plain or compressed by gzip; blank lines are skipped.
 
     Raises:
@@ -276,7 +364,7 @@ def read_lines(path: str | Path) -> Iterator[Evaluation | Decision]:
         yield record
 
 
-def write_lines(path: str | Path, records: Iterable[Evaluation | Decision]) -> None:
+def write_lines(path: str | Path, records: Iterable[Line]) -> None:
     """Write records as a `.jsonl` file, atomically.
 
     Raises:

@@ -21,7 +21,17 @@ from typing import Any
 from tunekit.evaluate.job import Job, Outcome
 from tunekit.notices import warn
 from tunekit.report_json import outcome_to_json
-from tunekit.search.events import Asked, Began, Decided, Evaluated, Event, Raced, Ready, Shared
+from tunekit.search.events import (
+    Asked,
+    Began,
+    Decided,
+    Evaluated,
+    Event,
+    Offered,
+    Raced,
+    Ready,
+    Shared,
+)
 
 FORMAT = 1
 MOST_FILES = 50
@@ -81,6 +91,8 @@ class RunLog:
             case Began(problem, shape, total, known):
                 said = {"problem": asdict(problem), "shape": shape, "total": total, "known": known}
                 self.write("began", said)
+            case Offered(count, off_list):
+                self.write("offered", {"count": count, "off_list": off_list})
             case Asked(configs):
                 self.write("asked", {"configs": [dict(each) for each in configs]})
             case Evaluated(job, outcome):

@@ -101,3 +101,11 @@ def test_to_triton() -> None:
 def test_to_triton_leaves_triton_its_defaults() -> None:
     triton = pytest.importorskip("triton")
     assert Config(VEC=4).to_triton().num_warps == triton.Config({}).num_warps
+
+
+def test_options_of_a_cluster_are_options_of_the_launch() -> None:
+    config = Config(BLOCK=64, num_ctas=2, maxnreg=128)
+    assert config.meta() == {"BLOCK": 64}
+    assert config.options() == {"num_ctas": 2, "maxnreg": 128}
+    made = config.to_triton()
+    assert (made.kwargs, made.num_ctas, made.maxnreg) == ({"BLOCK": 64}, 2, 128)

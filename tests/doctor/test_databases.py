@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tunekit.core.candidate import Candidate
 from tunekit.core.evaluation import Evaluation, Source
 from tunekit.doctor import databases
 from tunekit.doctor.check import Check, State
@@ -43,7 +44,18 @@ def test_a_sound_one(check: Callable[..., list[Check]], tuned: Tune, path: Path,
     (found,) = check()
     assert bad([found]) == []
     assert f"{path}: " in found.says
-    assert "kB, version 3, sound, 1 problems, 1 evaluations, 1 decisions" in found.says
+    assert "kB, version 4, sound, 1 problems, 1 evaluations, 1 decisions" in found.says
+
+
+def test_what_is_to_be_measured_and_counters_are_counted(
+    check: Callable[..., list[Check]], tuned: Tune, path: Path
+) -> None:
+    row = tuned()
+    moment = row.provenance.created_at
+    with Store.open(path) as store:
+        store.add_candidates([Candidate(row.problem, row.config, "a.py line 1", moment)])
+        store.add_counters(row.uid, {"a": (1.0, ""), "b": (2.0, "%")}, "a tool")
+    assert "1 decisions, 1 candidates, 2 counters" in check()[0].says
 
 
 def test_none_is_no_problem(check: Callable[..., list[Check]], path: Path, bad: Bad) -> None:
@@ -209,7 +221,7 @@ def test_a_newer_one(check: Callable[..., list[Check]], tuned: Tune, path: Path,
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("PRAGMA user_version = 99")
     (found,) = bad(check())
-    assert "has version 99 and this tunekit reads up to 3" in found.says
+    assert "has version 99 and this tunekit reads up to 4" in found.says
     assert found.do == "upgrade tunekit or use another --db"
 
 
@@ -220,7 +232,7 @@ def test_an_older_one_is_not_touched(
     path.write_bytes(old.read_bytes())
     before = path.read_bytes()
     found = check()
-    assert "version 1 (migrated to 3 when it is next written), sound" in found[0].says
+    assert "version 1 (migrated to 4 when it is next written), sound" in found[0].says
     assert path.read_bytes() == before
 
 

@@ -19,16 +19,23 @@ from functools import cache
 from pathlib import Path
 
 from tunekit import recorded, records
+from tunekit.candidates.fit import choose, fit
+from tunekit.candidates.reading import read_text
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
+from tunekit.core.counter import Counter
 from tunekit.core.device import DEVICES, device_named
+from tunekit.core.evaluation import Decision, Evaluation
 from tunekit.core.expression import Expression, ExpressionError
-from tunekit.core.problem import parse_dtype, parse_shape
+from tunekit.core.problem import Problem, parse_dtype, parse_shape
 from tunekit.core.space import Space, context
 from tunekit.errors import TunekitError
 from tunekit.evaluate.job import Job
 from tunekit.evaluate.job_file import job_from_json, read_job
 from tunekit.search import landscape
 from tunekit.store.cache import read_cache
+from tunekit.store.candidates import checked_candidate
+from tunekit.store.counters import checked_counter
 from tunekit.store.lines import parse_object
 from tunekit.store.rows import checked_decision, checked_evaluation
 
@@ -133,10 +140,15 @@ def _evaluation(data: bytes) -> None:
     record = records.from_line(_text(data))
     again = records.from_line(records.to_line(record))
     assert again == record
-    if isinstance(record, records.Decision):
-        assert checked_decision(record) == record
-    else:
-        assert checked_evaluation(record) == record
+    match record:
+        case Evaluation():
+            assert checked_evaluation(record) == record
+        case Decision():
+            assert checked_decision(record) == record
+        case Candidate():
+            assert checked_candidate(record) == record
+        case Counter():
+            assert checked_counter(record) == record
 
 
 def _evaluations(data: bytes) -> None:
@@ -144,6 +156,50 @@ def _evaluations(data: bytes) -> None:
         found = list(records.read_lines(path))
         records.write_lines(path, found)
         assert list(records.read_lines(path)) == found
+
+
+def _configurations(data: bytes) -> None:
+    contents = read_text(data.decode("utf-8", "replace"))
+    assert contents.listed
+    space = Space.load("pointwise")
+    problem = Problem.of("mish_mish", "0a", {"n": 4096}, "float32", "p16", "h100")
+    names = context({"n": 4096}, 4, DEVICES["h100"])
+    chosen = choose(fit(contents, space, {}), space, names, problem, 4096)
+    for each in chosen.fitting:
+        assert space.violated(each.config, names) is None
+        checked_candidate(
+            Candidate(problem, each.config, each.listed.place, "2026-01-31T00:00:00Z")
+        )
+
+
+def _configuration_seeds() -> list[bytes]:
+    config = b'{"BLOCK_SIZE": 512, "VEC": 4, "num_warps": 4, "num_stages": 1}'
+    return [
+        b"import itertools, triton\n"
+        b"SIZES = [256 * 2 ** i for i in range(4)]\n"
+        b"def keep(config):\n"
+        b"    return config.kwargs['VEC'] < 4 or config.num_warps == 4\n"
+        b"def some(least=512, *more, stages=1):\n"
+        b"    found = []\n"
+        b"    for size, vec in itertools.product(SIZES, (2, 4)):\n"
+        b"        if size >= least:\n"
+        b"            found.append(triton.Config({'BLOCK_SIZE': size, 'VEC': vec}, 4, stages))\n"
+        b"    return list(filter(keep, found))\n"
+        b"@triton.autotune(configs=some() + some(256, stages=2), key=['n'])\n"
+        b"@triton.jit\n"
+        b"def kernel(x): pass\n",
+        b"import triton\nconfigs = [triton.Config(dict(BLOCK_SIZE=b, VEC=v), num_warps=w, "
+        b"num_stages=1) for b in [512, 1536] for v in (1, 2) for w in [4, 8] if b > 128 * w]\n",
+        b'{"key": [1], "configs_timings": [[{"kwargs": {"BLOCK_SIZE": 512, "VEC": 4}, "num_warps": '
+        b'4, "num_ctas": 1, "num_stages": 1, "maxnreg": null, "pre_hook": null}, [0.2, 0.1, 0.3]], '
+        b'[{"kwargs": {"BLOCK_SIZE": 256, "VEC": 1}, "num_warps": 1, "num_stages": 1}, Infinity]]}',
+        b'{"triton_version": "3.4.0", "16": %s, "M_LEQ_256": %s, "any": %s}' % ((config,) * 3),
+        b"[%s]" % config,
+        b'{"schema": "tunekit-export/1", "entries": [{"kernel": "mish_mish", "dtype": "float32", '
+        b'"device": "h100", "dims": {"n": 4096}, "config": %s}]}' % config,
+        b'{"schema": "tunekit-portfolio/1", "portfolios": [{"kernel": "mish_mish", "device": '
+        b'"h100", "configs": [%s]}]}' % config,
+    ]
 
 
 def _recording(data: bytes) -> None:
@@ -223,13 +279,21 @@ def _expression_seeds() -> list[bytes]:
 
 @cache
 def _rows() -> tuple[bytes, ...]:
-    """Lines of the shipped database, one of each status and source, and a decision."""
+    """Lines of the shipped database, one of each status and source, decisions, and the others."""
     from tunekit.store.database import Store
 
     with Store.open(ROOT / "studies.db", readonly=True, immutable=True) as store:
         evaluations, decisions = store.evaluations(), store.decisions()
     kinds = {(each.status, each.source): each for each in evaluations}
-    every = [*kinds.values(), decisions[0], decisions[-1]]
+    some = decisions[0]
+    moment = some.created_at
+    every = [
+        *kinds.values(),
+        some,
+        decisions[-1],
+        Candidate(some.problem, evaluations[0].config, "configs.py line 3", moment),
+        Counter(some.winner, "dram__bytes.sum", 1e6, "byte", "Nsight Compute", moment),
+    ]
     return tuple(records.to_line(each).encode() for each in every)
 
 
@@ -327,6 +391,12 @@ TARGETS: dict[str, Target] = {
         _evaluation, lambda: [*_rows(), _SHORT_FORM], 6_000, (*_JSON, *_FIELDS)
     ),
     "evaluation files": Target(_evaluations, _lines_seeds, 8_000, (*_JSON, *_FIELDS)),
+    "configurations of other tools": Target(
+        _configurations, _configuration_seeds, 3_000,
+        (*_JSON, "triton.Config(", "num_warps=", "for b in ", "range(", "if ", "else ", "\n    ",
+         "lambda c: ", "return ", "yield ", "**", "*", "<<", "==", "SIZES", "while True:", "+ ",
+         "itertools.product(", ".append(", ".kwargs", "Infinity", '"kwargs"', '"entries"', "max("),
+    ),
     "recorded lines": Target(_recording, lambda: [_RECORDED], 2_000, (*_JSON, *_FIELDS)),
     "recorded files": Target(_recordings, lambda: [_RECORDED + b"\n" + _RECORDED], 3_000, _JSON),
     "landscapes": Target(_landscape, _landscape_seeds, 3_000, (",", "\n", '"', "=", "ok", "inf")),

@@ -84,6 +84,8 @@ def files(tmp_path: Path, rows: list[bytes]) -> list[str]:
         "bad-shapes.txt": b"64,,64\n",
         "latin.txt": b"\xff\xfe64",
         "kernel.py": b"x = 1\n",
+        "configs.py": b"configs = [triton.Config({'BLOCK_SIZE': b}) for b in [256, odd]]\n",
+        "table.json": b'{"16": {"BLOCK_SIZE": 512, "VEC": 4, "num_stages": 1}, "any": {}}',
         "raises.py": b"raise SystemExit('no\\nmore')\n",
         "syntax.py": b"def",
         "space.toml": b"[axes]\n",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
 from tunekit.core.evaluation import (
     Decision,
@@ -85,6 +86,24 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def stores(tmp_path: Path) -> Iterator[list[Store]]:
     with Store.open(tmp_path / "mine.db") as mine, Store.open(tmp_path / "other.db") as other:
         yield [mine, other]
+
+
+def test_what_was_imported_counts_for_its_problem_whatever_the_kernel_s_source(
+    tmp_path: Path,
+) -> None:
+    def candidate(problem: Problem, config: Config) -> Candidate:
+        return Candidate(problem, config, "a.py line 1", "2026-01-31T12:00:00Z")
+
+    here, before = candidate(PROBLEM, TWO), candidate(replace(PROBLEM, kernel_hash="9f"), ONE)
+    elsewhere = candidate(_sized(64), ONE)
+    with (
+        Store.open(tmp_path / "one.db") as one,
+        Store.open(tmp_path / "other.db") as other,
+    ):
+        one.add_candidates([elsewhere, here])
+        other.add_candidates([before])
+        assert Knowledge(None, [one, other]).candidates(PROBLEM) == [here, before]
+        assert Knowledge(None, [one, other]).winners_before(PROBLEM, Source.MEASURED) == []
 
 
 class TestNear:

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Source, Status
 from tunekit.errors import (
@@ -32,9 +33,10 @@ from tunekit.kernels.kernel import Kernel, pointwise
 from tunekit.kernels.library import KERNELS
 from tunekit.notices import TunekitWarning
 from tunekit.search import tune as tuning
-from tunekit.search.projection import study_name
+from tunekit.search.events import Offered
+from tunekit.search.projection import project, study_name
 from tunekit.search.race import BLOCKS
-from tunekit.search.task import Progress, Result, Task
+from tunekit.search.task import Imported, Progress, Result, Task
 from tunekit.search.tune import tune
 from tunekit.store.database import Store
 
@@ -234,6 +236,104 @@ def test_what_won_before_the_space_lost_it_is_not_asked_for(
     host = gpu_host(time_us, driver="590.1")
     search(a_task(), host, store)
     assert odd.config not in host.pool.configs
+
+
+IMPORTED = [
+    Config(BLOCK_SIZE=2048, VEC=4, num_warps=6, num_stages=1),  # off the list of num_warps
+    Config(BLOCK_SIZE=512, VEC=4, num_warps=4, num_stages=1),
+    Config(BLOCK_SIZE=256, VEC=2, num_warps=4, num_stages=1),
+]
+
+
+def offered(host: Host, *configs: Config, **changes: Any) -> list[Candidate]:
+    kernel = KERNELS["mish_mish"]
+    found = kernel.problem_of(kernel.launch_for(SHAPE, "float32", host.device), host.device)
+    problem = replace(found, **changes)
+    return [
+        Candidate(problem, config, f"theirs.py line {line}", "2026-01-31T00:00:00Z")
+        for line, config in enumerate(configs, start=1)
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "transfer", "random"])
+def test_what_was_imported_is_measured_first_also_off_the_lists(
+    measuring: Host, store: Store, strategy: str
+) -> None:
+    store.add_candidates(offered(measuring, *IMPORTED))
+    told: list[Any] = []
+    task = a_task(trials=6, strategy=strategy)
+    result = tune(task, measuring, store, Progress(), write_study=False, tell=told.append)
+    assert measuring.pool.configs[:4] == [DEFAULT, *IMPORTED]
+    assert [each for each in told if isinstance(each, Offered)] == [Offered(3, 1)]
+    assert result.imported is not None
+    assert (result.imported.count, result.imported.evaluated) == (3, 3)
+
+
+def test_what_was_imported_and_wins_is_decided_and_goes_on_to_win(
+    gpu_host: MakeHost, store: Store
+) -> None:
+    best = IMPORTED[0]
+
+    def table(config: Config) -> float:
+        return 1.0 if config == best else time_us(config)
+
+    store.add_candidates(offered(gpu_host(table), best))
+    result = search(a_task(), gpu_host(table), store)
+    assert result.winner.config == best
+    assert result.imported == Imported(1, 1, 1, "theirs.py line 1")
+    assert [row.config for row in store.cache()] == [best]
+    project(store.path, result.problem, store.evaluations(), {"num_warps": [1, 2, 4]})
+    again = gpu_host(table)
+    result = search(a_task(), again, store)
+    assert (again.pool.configs, result.winner.config) == ([], best)
+    # Also with another source of the kernel, or under another driver.
+    other = gpu_host(table, driver="590.1")
+    assert search(a_task(trials=3), other, store).winner.config == best
+    assert other.pool.configs[1] == best
+
+
+def test_what_was_imported_for_an_earlier_source_of_the_kernel_still_counts(
+    measuring: Host, store: Store
+) -> None:
+    store.add_candidates(offered(measuring, *IMPORTED, kernel_hash="another"))
+    search(a_task(trials=5), measuring, store)
+    assert measuring.pool.configs[:4] == [DEFAULT, *IMPORTED]
+
+
+def test_what_was_imported_for_another_problem_does_not_count(
+    measuring: Host, store: Store
+) -> None:
+    store.add_candidates(offered(measuring, *IMPORTED, device="h200"))
+    store.add_candidates(offered(measuring, *IMPORTED, dtype="float16"))
+    result = search(a_task(trials=5), measuring, store)
+    assert IMPORTED[0] not in measuring.pool.configs
+    assert result.imported is None
+
+
+def test_nothing_ends_the_search_before_what_was_imported_but_the_budget(
+    gpu_host: MakeHost, store: Store
+) -> None:
+    many = [
+        Config(BLOCK_SIZE=128 * blocks, VEC=1, num_warps=4, num_stages=1) for blocks in range(1, 32)
+    ]
+    slow = gpu_host(lambda config: 50.0 if config in many else time_us(config))
+    store.add_candidates(offered(slow, *many))
+    won = search(a_task(trials=60, strategy="transfer"), slow, store).winner.config
+    assert set(many) <= set(slow.pool.configs)
+    few = gpu_host(time_us, driver="590.1")
+    result = search(a_task(trials=10, strategy="transfer"), few, store)
+    assert result.stopped == "the budget of 10 configurations"
+    assert result.imported is not None
+    others = {DEFAULT, won}
+    assert (result.imported.count, result.imported.evaluated) == (31, 10 - len(others))
+    assert set(few.pool.configs) - set(many) == others
+
+
+def test_the_complete_space_and_what_was_imported(measuring: Host, store: Store) -> None:
+    store.add_candidates(offered(measuring, *IMPORTED))
+    result = search(a_task(None), measuring, store)
+    assert measuring.pool.configs[:4] == [DEFAULT, *IMPORTED]
+    assert len(set(measuring.pool.configs)) == len(measuring.pool.configs) == result.space_size
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt(), WorkerError("the GPU fell off the bus")])

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import (
     Binary,
     Decision,
@@ -21,6 +23,8 @@ from tunekit.store.database import Store
 
 MakeEvaluation = Callable[..., Evaluation]
 MakeDecision = Callable[..., Decision]
+MakeCandidate = Callable[..., Candidate]
+MakeCounter = Callable[..., Counter]
 
 
 @pytest.fixture
@@ -83,6 +87,40 @@ def make_decision() -> MakeDecision:
             "rows": (winner.uid,),
         }
         return Decision(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_candidate(make_problem: Callable[..., Problem]) -> MakeCandidate:
+    """A configuration from elsewhere."""
+
+    def make(block: int = 512, **changes: Any) -> Candidate:
+        fields: dict[str, Any] = {
+            "problem": make_problem(),
+            "config": Config(BLOCK_SIZE=block, num_warps=8),
+            "origin": "configs.py line 12",
+            "created_at": "2026-01-31T12:00:00Z",
+        }
+        return Candidate(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_counter() -> MakeCounter:
+    """A counter of an evaluation, read at the time `at` of one day."""
+
+    def make(of: Evaluation, /, value: float = 61.5, at: str = "12:00:00", **more: Any) -> Counter:
+        fields: dict[str, Any] = {
+            "evaluation": of.uid,
+            "name": "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+            "value": value,
+            "unit": "%",
+            "tool": "Nsight Compute 2025.3.1",
+            "created_at": f"2026-01-31T{at}Z",
+        }
+        return Counter(**(fields | more))
 
     return make
 

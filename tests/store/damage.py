@@ -76,7 +76,9 @@ def garbage_rows(path: Path, rng: random.Random) -> None:
             raw.execute(f"DROP TRIGGER {name}")
         raw.execute("PRAGMA ignore_check_constraints = ON")
         for _ in range(rng.randint(1, 30)):
-            table = rng.choice(["problems", "runs", "evaluations", "decisions"])
+            table = rng.choice(
+                ["problems", "runs", "evaluations", "decisions", "candidates", "counters"]
+            )
             columns = [row[1] for row in raw.execute(f"PRAGMA table_info({table})")][1:]
             column, value = rng.choice(columns), rng.choice(_GARBAGE)
             with suppress(sqlite3.IntegrityError):

@@ -79,7 +79,7 @@ def test_a_newer_version_is_refused_by_name(path: Path, open_it: Callable[[Path]
     with closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA user_version = 7")
     assert refused(open_it, path, StoreVersionError) == (
-        f"{path}: has version 7 and this tunekit reads up to 3; upgrade tunekit or use another --db"
+        f"{path}: has version 7 and this tunekit reads up to 4; upgrade tunekit or use another --db"
     )
 
 
@@ -226,8 +226,8 @@ def test_an_older_file_is_copied_and_migrated(
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_a_table))
     with Store.open(path) as store:
         assert store.evaluations() == [make_evaluation()]
-    copy = path.with_name("studies.db.v3.bak")
-    assert (version_of(path), version_of(copy)) == (4, 3)
+    copy = path.with_name("studies.db.v4.bak")
+    assert (version_of(path), version_of(copy)) == (5, 4)
     assert "extra" in tables_of(path) - tables_of(copy)
     monkeypatch.undo()
     with Store.open(copy, readonly=True) as store:
@@ -240,14 +240,14 @@ def test_a_migration_that_fails_changes_nothing(
     by_writing(path)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _fail_half_way))
     assert "extra already exists" in refused(by_writing, path, StoreError)
-    assert version_of(path) == 3
+    assert version_of(path) == 4
     assert "extra" not in tables_of(path)
 
 
 def test_a_new_file_needs_no_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_a_table))
     by_writing(path)
-    assert version_of(path) == 4
+    assert version_of(path) == 5
     assert not list(path.parent.glob("*.bak"))
 
 

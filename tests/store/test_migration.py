@@ -68,7 +68,7 @@ def first_version(
     return _write(tmp_path / "old.db", 1, *_rows(1, evaluation, make_decision(evaluation)))
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def older(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -110,7 +110,7 @@ def test_a_file_of_version_1_is_copied_and_takes_what_is_new(
         assert store.evaluations() == [make_evaluation(), disturbed]
         assert len(store.cache()) == 1
     copy = first_version.with_name("old.db.v1.bak")
-    assert (version_of(first_version), version_of(copy)) == (3, 1)
+    assert (version_of(first_version), version_of(copy)) == (4, 1)
     with Store.open(copy, readonly=True) as store:
         assert store.evaluations() == [make_evaluation()]
 
@@ -168,7 +168,7 @@ def test_the_shipped_file_can_be_read_and_migrated(tmp_path: Path) -> None:
         assert store.evaluations() == evaluations
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_the_committed_file_of_an_earlier_version_is_read_migrated_and_salvaged(
     version: int, tmp_path: Path
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_migrated_row_has_the_digest_of_a_new_one(older: Path, path: Path) -> 
             assert len(digest) == 16
 
 
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("step", [1, 2, 3])
 def test_power_lost_in_the_middle_of_a_migration(
     first_version: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,5 +327,5 @@ def test_a_newer_file_is_refused_whatever_is_asked_of_it(path: Path) -> None:
     with closing(sqlite3.connect(path)) as newer:
         newer.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     for way in (prune, would_prune, examine, read_cache, Store.open):
-        with pytest.raises(StoreVersionError, match=r"has version 4 .* up to 3; upgrade"):
+        with pytest.raises(StoreVersionError, match=r"has version 5 .* up to 4; upgrade"):
             way(path)

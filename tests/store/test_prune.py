@@ -74,8 +74,22 @@ def test_what_the_last_decision_rests_on_is_kept(
     pruned = prune(path)
     assert content(path) == ([rows[0], rows[1], rows[4]], [last])
     assert read_cache(path) == cache != []
-    assert pruned.dropped == {"evaluations": 5, "decisions": 1, "problems": 0, "runs": 0}
-    assert pruned.kept == {"evaluations": 3, "decisions": 1, "problems": 1, "runs": 1}
+    assert pruned.dropped == {
+        "evaluations": 5,
+        "decisions": 1,
+        "candidates": 0,
+        "counters": 0,
+        "problems": 0,
+        "runs": 0,
+    }
+    assert pruned.kept == {
+        "evaluations": 3,
+        "decisions": 1,
+        "candidates": 0,
+        "counters": 0,
+        "problems": 1,
+        "runs": 1,
+    }
     assert pruned.compacted
     assert pruned.after_bytes == path.stat().st_size < pruned.before_bytes
     assert sound(path)
@@ -120,7 +134,14 @@ def test_problems_and_runs_that_nothing_names_are_dropped(
 ) -> None:
     with Store.open(path) as store:
         store.add([make_evaluation(problem=make_problem(64), at="01:00:00")])
-    assert prune(path).dropped == {"evaluations": 1, "decisions": 0, "problems": 1, "runs": 1}
+    assert prune(path).dropped == {
+        "evaluations": 1,
+        "decisions": 0,
+        "candidates": 0,
+        "counters": 0,
+        "problems": 1,
+        "runs": 1,
+    }
     with Store.open(path, readonly=True) as store:
         assert store.problems() == []
 

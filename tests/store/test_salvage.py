@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from tunekit.core.candidate import Candidate
+from tunekit.core.config import Config
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import Decision, Evaluation, Source, Status
 from tunekit.errors import StoreError
 from tunekit.store.cache import read_cache
@@ -35,6 +38,22 @@ def _load_damage() -> Any:
 
 
 damaging = _load_damage()
+
+
+def candidates_of(evaluations: list[Evaluation]) -> tuple[Candidate, ...]:
+    """Configurations that are to be measured on the same problems."""
+    return tuple(
+        Candidate(each.problem, Config(BLOCK_SIZE=48), f"a.py line {n}", "2026-01-31T01:00:00Z")
+        for n, each in enumerate(evaluations[::9])
+    )
+
+
+def counters_of(evaluations: list[Evaluation]) -> tuple[Counter, ...]:
+    """What a profiler read of some evaluations."""
+    return tuple(
+        Counter(each.uid, f"metric {n % 3}", n / 7, "%", "a tool", "2026-01-31T01:00:00Z")
+        for n, each in enumerate(evaluations[::4])
+    )
 
 
 @pytest.fixture
@@ -83,6 +102,8 @@ def written(
         store.decide(decision)
     store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     store.add(evaluations[half:])
+    store.add_candidates(candidates_of(evaluations))
+    store.add_counter_rows(counters_of(evaluations))
     for decision in decisions[3:]:
         store.decide(decision)
     # Copied while it is open, as a crash leaves it.
@@ -111,13 +132,15 @@ def test_of_a_sound_file_everything_is_found(
     written: tuple[Path, list[Evaluation], list[Decision]], tmp_path: Path
 ) -> None:
     path, evaluations, decisions = written
-    expected = Salvage(tuple(evaluations), tuple(decisions), 0)
+    candidates, counters = candidates_of(evaluations), counters_of(evaluations)
+    expected = Salvage(tuple(evaluations), tuple(decisions), 0, candidates, counters)
     assert (path.with_name("studies.db-wal")).stat().st_size > 0
     assert salvage(path) == expected
     assert salvage(without_log(path)) == expected
     save(expected, tmp_path / "new.db")
     with Store.open(tmp_path / "new.db", readonly=True) as store, Store.open(path) as old:
         assert (store.evaluations(), store.decisions()) == (evaluations, decisions)
+        assert (*store.candidates(), *store.all_counters()) == (*candidates, *counters)
         assert store.cache() == old.cache() != []
 
 
@@ -127,7 +150,8 @@ def test_without_a_header_and_a_schema_all_other_pages_are_found(
     path, evaluations, decisions = written
     data = without_log(path).read_bytes()
     path.write_bytes(bytes(4096) + data[4096:])
-    assert salvage(path) == Salvage(tuple(evaluations), tuple(decisions), 0)
+    candidates, counters = candidates_of(evaluations), counters_of(evaluations)
+    assert salvage(path) == Salvage(tuple(evaluations), tuple(decisions), 0, candidates, counters)
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"not a database.*tunekit doctor --db"):
         Store.open(path)
@@ -224,6 +248,7 @@ def test_whatever_is_damaged_only_what_was_written_is_read(
     sound, evaluations, decisions = written
     known = {each.uid: each for each in evaluations}
     decided = {each.uid: each for each in decisions}
+    more = {*candidates_of(evaluations), *counters_of(evaluations)}
     for seed in seeds:
         rng = random.Random(seed)
         path = a_copy(sound, tmp_path / f"damaged-{seed}")
@@ -235,21 +260,32 @@ def test_whatever_is_damaged_only_what_was_written_is_read(
         assert path.read_bytes() == before
         assert all(known.get(each.uid) == each for each in found.evaluations), how
         assert all(decided.get(each.uid) == each for each in found.decisions), how
+        assert more >= {*found.candidates, *found.counters}, how
         new = path.with_name("new.db")
         save(found, new)
         with Store.open(new, readonly=True) as store:
             assert tuple(store.evaluations()) == found.evaluations, how
             assert tuple(store.decisions()) == found.decisions, how
-        refused = _read_as_ever(path, known, decided, how)
+            assert tuple(store.candidates()) == found.candidates, how
+            assert tuple(store.all_counters()) == found.counters, how
+        refused = _read_as_ever(path, known, decided, more, how)
         tally("Foreign data", "databases damaged", 1)
         tally("Foreign data", "damaged databases refused, in a line", refused)
-        tally("Foreign data", "rows in damaged databases", len(known) + len(decided))
-        tally("Foreign data", "rows saved", len(found.evaluations) + len(found.decisions))
+        tally("Foreign data", "rows in damaged databases", len(known) + len(decided) + len(more))
+        tally("Foreign data", "rows saved", sum(map(len, _rows_of(found))))
         shutil.rmtree(path.parent)
 
 
+def _rows_of(found: Salvage) -> tuple[tuple[object, ...], ...]:
+    return found.evaluations, found.decisions, found.candidates, found.counters
+
+
 def _read_as_ever(
-    path: Path, known: dict[str, Evaluation], decided: dict[str, Decision], how: str
+    path: Path,
+    known: dict[str, Evaluation],
+    decided: dict[str, Decision],
+    more: set[Candidate | Counter],
+    how: str,
 ) -> bool:
     """Read a damaged file as every command does: a line that says so, or what was written."""
     try:
@@ -262,6 +298,7 @@ def _read_as_ever(
         with Store.open(path, readonly=True) as store:
             assert all(known[each.uid] == each for each in store.evaluations()), how
             assert all(decided[each.uid] == each for each in store.decisions()), how
+            assert more >= {*store.candidates(), *store.all_counters()}, how
     except StoreError as error:
         said = str(error)
     else:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tunekit.core.candidate import Candidate
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import Decision, Evaluation, Source, Status, VerifiedBy
 from tunekit.store.cache import read_cache
 from tunekit.store.database import Store
@@ -23,23 +25,29 @@ def raw(store: Store, path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_the_file_says_what_it_is(raw: sqlite3.Connection) -> None:
-    assert raw.execute("PRAGMA user_version").fetchone()[0] == 3
+    assert raw.execute("PRAGMA user_version").fetchone()[0] == 4
     assert raw.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"TnKt"
     assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert raw.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
-@pytest.mark.parametrize("table", ["problems", "runs", "evaluations", "decisions"])
+@pytest.mark.parametrize(
+    "table", ["problems", "runs", "evaluations", "decisions", "candidates", "counters"]
+)
 def test_rows_can_only_be_added(
     store: Store,
     raw: sqlite3.Connection,
     table: str,
     make_evaluation: Callable[..., Evaluation],
     make_decision: Callable[..., Decision],
+    make_candidate: Callable[..., Candidate],
+    make_counter: Callable[..., Counter],
 ) -> None:
     winner = make_evaluation()
     store.add([winner])
     store.decide(make_decision(winner))
+    store.add_candidates([make_candidate()])
+    store.add_counter_rows([make_counter(winner)])
     before = [tuple(row) for row in raw.execute(f"SELECT * FROM {table}")]
     identity = "key" if table in ("problems", "runs") else "uid"
     for statement in (f"UPDATE {table} SET {identity} = 'x'", f"DELETE FROM {table}"):

@@ -79,6 +79,8 @@ def _salvage(damaged: Path, new: Path, as_json: bool) -> None:
                 "path": str(new),
                 "evaluations": len(found.evaluations),
                 "decisions": len(found.decisions),
+                "candidates": len(found.candidates),
+                "counters": len(found.counters),
                 "refused": found.refused,
             }
         )

@@ -21,7 +21,4 @@ def merge(others: Sequence[Path], database: Path | None) -> None:
     with Store.open(database or user_database()) as store:
         for other in others:
             added = store.merge(other)
-            click.echo(
-                f"{other}: {added.evaluations} new evaluations and {added.decisions} new "
-                f"decisions into {store.path}"
-            )
+            click.echo(f"{other}: {added} into {store.path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import triton
 
-LAUNCH_OPTIONS = ("num_warps", "num_stages")
+LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 FORMAT_AXIS = "CHANNELS_LAST"
 """The only axis of a whole module: whether its convolution runs channels-last, 0 or 1."""
 
@@ -61,7 +61,7 @@ class Config(Mapping[str, int]):
         return {axis: value for axis, value in self._values.items() if axis not in LAUNCH_OPTIONS}
 
     def options(self) -> dict[str, int]:
-        """The axes that are Triton's launch options (`num_warps`, `num_stages`)."""
+        """The axes that are Triton's launch options, such as `num_warps`."""
         return {axis: value for axis, value in self._values.items() if axis in LAUNCH_OPTIONS}
 
     def to_triton(self) -> triton.Config:

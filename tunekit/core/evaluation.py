@@ -73,7 +73,7 @@ class Provenance:
     @property
     def key(self) -> str:
         """A stable identity: evaluations of one run share it."""
-        return _digest(asdict(self))
+        return content_uid(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Evaluation:
     @property
     def uid(self) -> str:
         """Identity by content: importing or merging the same evaluation twice adds nothing."""
-        return _digest(
+        return content_uid(
             [
                 self.problem.key,
                 sorted(self.config.items()),
@@ -152,9 +152,10 @@ class Decision:
     @property
     def uid(self) -> str:
         """Identity by content."""
-        return _digest([self.problem.key, self.source, self.winner, self.rows, self.created_at])
+        return content_uid([self.problem.key, self.source, self.winner, self.rows, self.created_at])
 
 
-def _digest(value: object) -> str:
+def content_uid(value: object) -> str:
+    """An identity by content: 24 hex digits of what JSON can write."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -61,9 +61,12 @@ def _contents(health: Health) -> str:
     counts = health.counts
     newest = len(schema.MIGRATIONS)
     older = "" if health.version == newest else f" (migrated to {newest} when it is next written)"
+    more = "".join(
+        f", {counts[name]} {name}" for name in ("candidates", "counters") if counts[name]
+    )
     return (
         f"version {health.version}{older}, sound, {counts['problems']} problems, "
-        f"{counts['evaluations']} evaluations, {counts['decisions']} decisions"
+        f"{counts['evaluations']} evaluations, {counts['decisions']} decisions{more}"
     )
 
 
@@ -76,7 +79,7 @@ def _damaged(name: str, path: Path, findings: Iterable[str], do: str) -> Iterato
     except StoreError as error:
         yield problem(name, f"{path}: {last}", do or str(error))
         return
-    if found.evaluations or found.decisions:
+    if found.evaluations or found.decisions or found.candidates:
         command = f"tunekit doctor --db {shlex.quote(str(path))} --salvage NEW.db"
         yield problem(
             name,

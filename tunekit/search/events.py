@@ -39,6 +39,18 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """Imported configurations are evaluated first.
+
+    Attributes:
+        count: of them; `off_list` have a value that the space does not list.
+    """
+
+    count: int
+    off_list: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A batch is to be evaluated."""
 
@@ -86,7 +98,7 @@ class Decided:
     stopped: str
 
 
-Event = Ready | Began | Asked | Evaluated | Shared | Raced | Decided
+Event = Ready | Began | Offered | Asked | Evaluated | Shared | Raced | Decided
 Tell = Callable[[Event], None]
 
 

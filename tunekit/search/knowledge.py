@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tunekit import records
+from tunekit.core.candidate import Candidate
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Evaluation, Source
 from tunekit.core.problem import Problem
@@ -90,6 +91,16 @@ class Knowledge:
                 ]
         latest = sorted(found, key=lambda each: each[0], reverse=True)
         return list(dict.fromkeys(config for _, config in latest))[:_MOST_BEFORE]
+
+    def candidates(self, problem: Problem) -> list[Candidate]:
+        """What was imported to be measured, also for an earlier source of the kernel."""
+        return [
+            candidate
+            for store in self._stores
+            for other in store.problems()
+            if replace(other, kernel_hash=problem.kernel_hash) == problem
+            for candidate in store.candidates(other)
+        ]
 
     def _stored(self, problem: Problem) -> list[Landscape]:
         """Read anew each time: what was tuned a moment ago counts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from tunekit.core.config import Config
@@ -11,7 +11,8 @@ from tunekit.core.evaluation import Evaluation, Source
 from tunekit.errors import StoreError
 from tunekit.evaluate.host import Host
 from tunekit.notices import warn
-from tunekit.search.events import Tell, tell_nobody
+from tunekit.search.events import Offered, Tell, tell_nobody
+from tunekit.search.first import First
 from tunekit.search.knowledge import Knowledge
 from tunekit.search.projection import project, study_name
 from tunekit.search.session import Session
@@ -60,7 +61,7 @@ def tune(
     # What another run's evaluations count for, and nothing else, is the same work.
     conditions = replace(session.provenance, created_at="").key
     work = f"{study_name(session.problem, host.source)} {conditions}"
-    shape = ",".join(map(str, task.shape))
+    shape = task.kernel.shape_text(task.shape)
     what = f"{task.kernel.name} at {shape} {task.dtype} for {host.device.slug}"
     with claim(store.path, work, what):
         return _tune(session, knowledge or Knowledge(None, [store]), write_study, began)
@@ -69,24 +70,26 @@ def tune(
 def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: float) -> Result:
     task, host = session.task, session.host
     space, context = task.kernel.load_space(), session.space_context()
-    configs = space.configs(context)
-    valid = set(configs)
-    default = space.default(context)
+    before = knowledge.winners_before(session.problem, host.source)
+    first = First.of(space, context, before, knowledge.candidates(session.problem))
+    configs, valid = first.configs, set(first.configs)
     # What an earlier space held and this one does not is not served either.
     known = {config: row for config, row in session.known().items() if config in valid}
     budget = len(configs) if task.trials is None else min(task.trials, len(configs))
     session.begin(max(budget, len(known)), known.values())
+    if first.origins:
+        session.tell(Offered(len(first.origins), first.off_list))
     landscapes = knowledge.near(session.problem, warm=host.warm)
     floor_us = knowledge.floor_us(session.problem, warm=host.warm)
-    before = knowledge.winners_before(session.problem, host.source)
-    first = [default, *(config for config in before if config in valid)]
-    strategy = make_strategy(task.strategy, session.problem, configs, first, landscapes, task.seed)
+    strategy = make_strategy(
+        task.strategy, session.problem, configs, first.order, landscapes, task.seed
+    )
     for row in known.values():
         strategy.tell(row.config, row.time_us if row.verified else None)
     found = dict(known)
     try:
         if budget == len(configs):
-            rest = [config for config in [default, *configs] if config not in found]
+            rest = [config for config in [*first.order, *configs] if config not in found]
             stopped = _evaluate_all(session, list(dict.fromkeys(rest)), found, began)
         else:
             # Estimates cost no measurement, and the floor was measured.
@@ -94,8 +97,8 @@ def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: floa
             stopping = Stopping(least_gain=0.0)
             if measuring:
                 stopping = Stopping.of_space(len(configs), floor_us)
-            stopped = _search(session, strategy, stopping, budget, found, began)
-        return session.conclude(
+            stopped = _search(session, strategy, stopping, budget, first.origins, found, began)
+        result = session.conclude(
             found,
             known=len(known),
             space_size=len(configs),
@@ -103,6 +106,7 @@ def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: floa
             stopped=stopped,
             landscapes=landscapes,
         )
+        return replace(result, imported=first.imported(found, result.winner.config))
     except StoreError:
         write_study = False  # the study is in the same database
         raise
@@ -129,10 +133,14 @@ def _search(
     strategy: Strategy,
     stopping: Stopping,
     budget: int,
+    imported: Collection[Config],
     found: dict[Config, Evaluation],
     began: float,
 ) -> str:
-    """Evaluate what the strategy asks for until there is a reason to stop, which is returned."""
+    """Evaluate what the strategy asks for until there is a reason to stop, which is returned.
+
+    What was imported is evaluated whatever is expected of it, as far as budget and time go.
+    """
     while True:
         best_us = _best_us(found)
         measured = sum(row.verified for row in found.values())
@@ -140,7 +148,9 @@ def _search(
             return f"the budget of {budget} configurations"
         if not strategy.open_count:
             return "every configuration evaluated"
-        if reason := stopping.reason(measured, best_us, strategy.expected_gain()):
+        if all(config in found for config in imported) and (
+            reason := stopping.reason(measured, best_us, strategy.expected_gain())
+        ):
             return reason
         if reason := _late(session, began):
             return reason

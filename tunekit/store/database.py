@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,12 +15,16 @@ from typing import Self, TypeVar
 import sqlite_utils
 
 from tunekit import records
+from tunekit.core.candidate import Candidate
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import Decision, Evaluation, Source
 from tunekit.core.problem import Problem
 from tunekit.errors import StoreError
 from tunekit.store import rows
 from tunekit.store.cache import CacheRow, select_cache
+from tunekit.store.candidates import candidate_row, checked_candidate, to_candidate
 from tunekit.store.connection import explained, open_readonly, open_writable
+from tunekit.store.counters import checked_counter, counter_row, latest, to_counter
 from tunekit.store.guard import bounded
 
 T = TypeVar("T")
@@ -31,10 +36,18 @@ class MergeResult:
 
     evaluations: int
     decisions: int
+    candidates: int = 0
+    counters: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.evaluations} new evaluations and {self.decisions} new decisions"
+        if self.candidates or self.counters:
+            text += f", {self.candidates} new candidates, {self.counters} new counters"
+        return text
 
 
 class Store:
-    """A tunekit database: append-only evaluations and decisions, and the cache they make.
+    """A tunekit database: append-only rows, and the cache that evaluations and decisions make.
 
     A store belongs to the thread that opened it. Any number of processes may add at once.
 
@@ -106,6 +119,47 @@ class Store:
         with self._transaction():
             self._insert_decisions([decision])
 
+    def add_candidates(self, candidates: Iterable[Candidate]) -> int:
+        """Add configurations to be measured, in one transaction; those already there are skipped.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            StoreError: one of them is inconsistent; none is added.
+        """
+        checked = [checked_candidate(candidate) for candidate in candidates]
+        with self._transaction():
+            return self._insert_candidates(checked)
+
+    def add_counters(
+        self, evaluation: str, values: Mapping[str, tuple[float, str]], tool: str
+    ) -> int:
+        """Add hardware counters of an evaluation, in one transaction.
+
+        Args:
+            evaluation: its uid.
+            values: value and unit of each counter, by name.
+            tool: what read them, and its version.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            StoreError: there is no such evaluation, or one of them is inconsistent; none is added.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return self.add_counter_rows(
+            Counter(evaluation, name, value, unit, tool, now)
+            for name, (value, unit) in values.items()
+        )
+
+    def add_counter_rows(self, counters: Iterable[Counter]) -> int:
+        """The same of counters that say when they were read; those already there are skipped."""
+        checked = [checked_counter(counter) for counter in counters]
+        with self._transaction():
+            return self._insert_counters(checked)
+
     def merge(self, other: str | Path) -> MergeResult:
         """Add what another database holds, in one transaction.
 
@@ -115,24 +169,22 @@ class Store:
         """
         other = Path(other)
         with Store.open(other, readonly=True) as source, source._snapshot():
-            evaluations, decisions = source.evaluations(), source.decisions()
-        return self._append(evaluations, decisions, other)
+            found: list[records.Line] = [
+                *source.evaluations(),
+                *source.decisions(),
+                *source.candidates(),
+                *source.all_counters(),
+            ]
+        return self._append(found, other)
 
     def import_lines(self, path: str | Path) -> MergeResult:
-        """Add the evaluations and decisions of a `.jsonl` file, in one transaction.
+        """Add what the lines of a `.jsonl` file say, in one transaction.
 
         Raises:
             ImportFormatError: a line does not follow the format; nothing is added.
-            StoreError: a decision does not fit the evaluations; nothing is added.
+            StoreError: a decision or a counter does not fit the evaluations; nothing is added.
         """
-        evaluations: list[Evaluation] = []
-        decisions: list[Decision] = []
-        for record in records.read_lines(path):
-            if isinstance(record, Decision):
-                decisions.append(record)
-            else:
-                evaluations.append(record)
-        return self._append(evaluations, decisions, Path(path))
+        return self._append(records.read_lines(path), Path(path))
 
     def evaluations(
         self,
@@ -158,8 +210,26 @@ class Store:
         where = _matching(problem, kernel, device, source)
         return self._read("decision_rows", where, rows.to_decision)
 
+    def candidates(
+        self,
+        problem: Problem | None = None,
+        *,
+        kernel: str | None = None,
+        device: str | None = None,
+    ) -> list[Candidate]:
+        """The configurations to be measured that match, in the order they were added."""
+        return self._read("candidate_rows", _matching(problem, kernel, device, None), to_candidate)
+
+    def counters(self, evaluation: str) -> dict[str, Counter]:
+        """Hardware counters of the evaluation with that uid: the latest of each name, by name."""
+        return latest(self._read("counters", {"evaluation_uid": evaluation}, to_counter))
+
+    def all_counters(self) -> list[Counter]:
+        """Every counter of every evaluation, in the order they were added."""
+        return self._read("counters", {}, to_counter)
+
     def problems(self) -> list[Problem]:
-        """Every problem that was ever evaluated, sorted."""
+        """Every problem that something is known of, or is to be measured on, sorted."""
         return sorted(self._read("problems", {}, rows.to_problem), key=rows.sort_key)
 
     def cache(self, kernel: str | None = None, device: str | None = None) -> list[CacheRow]:
@@ -187,14 +257,30 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _append(
-        self, evaluations: Iterable[Evaluation], decisions: Iterable[Decision], origin: Path
-    ) -> MergeResult:
-        checked = [rows.checked_evaluation(evaluation) for evaluation in evaluations]
+    def _append(self, found: Iterable[records.Line], origin: Path) -> MergeResult:
+        evaluations: list[Evaluation] = []
+        decisions: list[Decision] = []
+        candidates: list[Candidate] = []
+        counters: list[Counter] = []
+        for line in found:
+            match line:
+                case Evaluation():
+                    evaluations.append(rows.checked_evaluation(line))
+                case Decision():
+                    decisions.append(line)
+                case Candidate():
+                    candidates.append(checked_candidate(line))
+                case Counter():
+                    counters.append(checked_counter(line))
         with self._transaction():
-            added = self._insert_evaluations(checked)
+            added = self._insert_evaluations(evaluations)
             try:
-                return MergeResult(added, self._insert_decisions(decisions))
+                return MergeResult(
+                    added,
+                    self._insert_decisions(decisions),
+                    self._insert_candidates(candidates),
+                    self._insert_counters(counters),
+                )
             except StoreError as error:
                 raise StoreError(f"{origin}: {error}; nothing was added") from None
 
@@ -218,6 +304,28 @@ class Store:
             problem_id = self._lookup("problems", rows.problem_row(decision.problem))
             new.append(rows.decision_row(decision, problem_id))
         return self._insert("decisions", new)
+
+    def _insert_candidates(self, candidates: Iterable[Candidate]) -> int:
+        problem_ids: dict[Problem, int] = {}
+        new = []
+        for candidate in candidates:
+            problem = candidate.problem
+            if problem not in problem_ids:
+                problem_ids[problem] = self._lookup("problems", rows.problem_row(problem))
+            new.append(candidate_row(candidate, problem_ids[problem]))
+        return self._insert("candidates", new)
+
+    def _insert_counters(self, counters: Iterable[Counter]) -> int:
+        new = []
+        known: set[str] = set()
+        there = "SELECT 1 FROM evaluations WHERE uid = ?"
+        for counter in counters:
+            uid = counter.evaluation
+            if uid not in known and self._db.execute(there, [uid]).fetchone() is None:
+                raise StoreError(f"counter {counter.name}: {uid} is no evaluation of the database")
+            known.add(uid)
+            new.append(counter_row(counter))
+        return self._insert("counters", new)
 
     def _insert(self, table: str, new: list[dict[str, object]]) -> int:
         before = self._db.conn.total_changes

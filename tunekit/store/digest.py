@@ -40,6 +40,7 @@ DECISION_COLUMNS = (
     "copy_us",
     "created_at",
 )
+CANDIDATE_COLUMNS = ("uid", "config", "origin", "created_at")
 
 
 def digest(*values: object) -> str:
@@ -59,3 +60,8 @@ def evaluation_digest(row: Mapping[str, object]) -> str:
 def decision_digest(row: Mapping[str, object]) -> str:
     """Of a row of `decisions`."""
     return digest(*(row[name] for name in DECISION_COLUMNS))
+
+
+def candidate_digest(row: Mapping[str, object]) -> str:
+    """Of a row of `candidates`; a counter's uid covers every column of its own."""
+    return digest(*(row[name] for name in CANDIDATE_COLUMNS))

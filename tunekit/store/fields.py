@@ -136,6 +136,14 @@ def maybe_positive(record: Record, name: str) -> float | None:
     return None if record[name] is None else positive(record, name)
 
 
+def number(record: Record, name: str) -> float:
+    """Any finite number up to `MOST`, below zero as well."""
+    value = _finite(record[name])
+    if value is None or abs(value) > MOST:
+        raise wrong(name, f"a number from {-MOST} to {MOST}", record[name])
+    return value + 0.0  # SQLite knows no negative zero
+
+
 def error_ratio(record: Record, name: str) -> float | None:
     """A number from zero up to and including `"inf"`, or null."""
     value = record[name]

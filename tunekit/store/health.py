@@ -11,14 +11,18 @@ from pathlib import Path
 from tunekit.errors import StoreError
 from tunekit.store import rows
 from tunekit.store.cache import CacheRow, select_cache
+from tunekit.store.candidates import to_candidate
 from tunekit.store.connection import explained, open_readonly
+from tunekit.store.counters import to_counter
 
 _MOST_FINDINGS = 10
-_TABLES = ("problems", "evaluations", "decisions")
+_TABLES = ("problems", "evaluations", "decisions", "candidates", "counters")
 _CHECKED: tuple[tuple[str, str, Callable[[rows.Row], object]], ...] = (
     ("problem", "problems", rows.to_problem),
     ("evaluation", "evaluation_rows", rows.to_evaluation),
     ("decision", "decision_rows", rows.to_decision),
+    ("candidate", "candidate_rows", to_candidate),
+    ("counter", "counters", to_counter),
 )
 
 
@@ -28,7 +32,7 @@ class Health:
 
     Attributes:
         version: of its schema, as the file has it.
-        counts: rows by table: problems, evaluations, decisions.
+        counts: rows by table: problems, evaluations, decisions, candidates, counters.
         findings: what is damaged, a line each, ten at most.
         cache: what it serves; empty where that cannot be read, which is one of the findings.
     """

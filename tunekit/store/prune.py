@@ -2,7 +2,8 @@
 
 What is served stays the same: of each problem and source the decision that counts is kept, and
 every evaluation it rests on. The others were only of use to a search that goes on, or to one of a
-neighbouring problem.
+neighbouring problem. Counters go with their evaluations; candidates stay, for they are what a
+person asked for and the next search of their problem begins with them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tunekit.store import schema
 from tunekit.store.claims import claim_everything
 from tunekit.store.connection import explained, migrate, open_readonly, open_writable
 
-_TABLES = ("evaluations", "decisions", "problems", "runs")
+_TABLES = ("evaluations", "decisions", "candidates", "counters", "problems", "runs")
 
 _KEPT_DECISIONS = f"""
     CREATE TEMP TABLE kept_decisions AS
@@ -64,9 +65,10 @@ _STUDIES = """
 """
 _DELETIONS = (
     "DELETE FROM decisions WHERE id NOT IN (SELECT id FROM kept_decisions)",
+    "DELETE FROM counters WHERE evaluation_uid NOT IN (SELECT uid FROM kept_evaluations)",
     "DELETE FROM evaluations WHERE uid NOT IN (SELECT uid FROM kept_evaluations)",
     "DELETE FROM problems WHERE id NOT IN (SELECT problem_id FROM evaluations "
-    "UNION SELECT problem_id FROM decisions)",
+    "UNION SELECT problem_id FROM decisions UNION SELECT problem_id FROM candidates)",
     "DELETE FROM runs WHERE id NOT IN (SELECT run_id FROM evaluations)",
 )
 _MOST_DAYS = 365_000
@@ -78,7 +80,7 @@ class Pruned:
     """What was dropped, or would be.
 
     Attributes:
-        dropped, kept: rows by table: evaluations, decisions, problems, runs.
+        dropped, kept: rows by table: evaluations, decisions, candidates, counters, problems, runs.
         studies: Optuna studies dropped: those of problems that lost evaluations. They are written
             again, from what is left, when the problem is next tuned.
         before_bytes, after_bytes: size of the database.

@@ -1,4 +1,4 @@
-"""Rows of the database to and from evaluations, decisions and problems.
+"""Rows of the database to and from problems, evaluations, decisions, candidates and counters.
 
 A row is a record of `tunekit.records` whose lists and objects are JSON text; what is read is
 checked as strictly as an imported line, for a database may come from anywhere as well.
@@ -34,7 +34,7 @@ def problem_row(problem: Problem) -> dict[str, object]:
         "key": problem.key,
         "kernel": problem.kernel,
         "kernel_hash": problem.kernel_hash,
-        "dims": _json(dict(problem.dims)),
+        "dims": json_text(dict(problem.dims)),
         "dtype": problem.dtype,
         "alignment": problem.alignment,
         "device": problem.device,
@@ -54,7 +54,7 @@ def evaluation_row(evaluation: Evaluation, problem_id: int, run_id: int) -> dict
     columns = {name: record[name] for name in records.RESULT_KEYS}
     columns["disturbance"] = record.get("disturbance", "")
     for name in ("shape", "config", "samples_us"):
-        columns[name] = _json(columns[name])
+        columns[name] = json_text(columns[name])
     if columns["max_error"] == "inf":
         columns["max_error"] = math.inf
     row = {"uid": evaluation.uid, "problem_id": problem_id, "run_id": run_id, **columns}
@@ -70,7 +70,7 @@ def decision_row(decision: Decision, problem_id: int) -> dict[str, object]:
         "source": record["source"],
         "winner": decision.winner,
         "default_uid": decision.default or None,
-        "row_uids": _json(record["rows"]),
+        "row_uids": json_text(record["rows"]),
         "reason": record["reason"],
         "speedup": decision.speedup,
         "copy_us": decision.copy_us,
@@ -108,7 +108,7 @@ def checked_decision(decision: Decision) -> Decision:
 
 def to_evaluation(row: Row) -> Evaluation:
     """An evaluation from a row of `evaluation_rows`; see `read` for the errors."""
-    evaluation = records.evaluation_from_dict(_record("evaluation", row, _EVALUATION_COLUMNS))
+    evaluation = records.evaluation_from_dict(as_record("evaluation", row, _EVALUATION_COLUMNS))
     _check_digest(row, evaluation_digest)
     return evaluation
 
@@ -116,7 +116,7 @@ def to_evaluation(row: Row) -> Evaluation:
 def to_decision(row: Row) -> Decision:
     """A decision from a row of `decision_rows`; see `read` for the errors."""
     renamed = {**row, "default": row["default_uid"] or "", "rows": row["row_uids"]}
-    decision = records.decision_from_dict(_record("decision", renamed, _DECISION_COLUMNS))
+    decision = records.decision_from_dict(as_record("decision", renamed, _DECISION_COLUMNS))
     _check_digest(row, decision_digest)
     return decision
 
@@ -163,7 +163,8 @@ def sort_key(problem: Problem) -> tuple[object, ...]:
     )
 
 
-def _record(kind: str, row: Row, keys: tuple[str, ...]) -> dict[str, object]:
+def as_record(kind: str, row: Row, keys: tuple[str, ...]) -> dict[str, object]:
+    """The row as the record of that kind, with those keys."""
     full = {**parsed(row), "record": kind, "format": records.FORMAT}
     return {name: full[name] for name in keys}
 
@@ -174,5 +175,6 @@ def _check_digest(row: Row, digest_of: Callable[[Row], str]) -> None:
         raise ImportFormatError("its columns are not those that were written")
 
 
-def _json(value: object) -> str:
+def json_text(value: object) -> str:
+    """A list or an object as a column holds it."""
     return json.dumps(value, separators=(",", ":"))

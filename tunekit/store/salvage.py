@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from tunekit import records
+from tunekit.core.candidate import Candidate
+from tunekit.core.counter import Counter
 from tunekit.core.evaluation import Decision, Evaluation
 from tunekit.core.problem import Problem
 from tunekit.errors import ImportFormatError, StoreError
 from tunekit.store import rows
+from tunekit.store.candidates import to_candidate
+from tunekit.store.counters import to_counter
 from tunekit.store.database import Store
-from tunekit.store.digest import DECISION_COLUMNS, EVALUATION_COLUMNS
+from tunekit.store.digest import CANDIDATE_COLUMNS, DECISION_COLUMNS, EVALUATION_COLUMNS
 from tunekit.store.pages import Row, Value, rows_of
 
 T = TypeVar("T")
@@ -26,6 +30,8 @@ _PROBLEM = ("id", "key", *records.PROBLEM_KEYS)
 _RUN = ("id", "key", *records.PROVENANCE_KEYS)
 _EVALUATION = ("id", "uid", "problem_id", "run_id", *EVALUATION_COLUMNS[1:], "digest")
 _DECISION = ("id", "uid", "problem_id", *DECISION_COLUMNS[1:], "digest")
+_CANDIDATE = ("id", "uid", "problem_id", *CANDIDATE_COLUMNS[1:], "digest")
+_COUNTER = ("id", "uid", "evaluation_uid", "name", "value", "unit", "tool", "created_at")
 _FEWEST_EVALUATION, _FEWEST_DECISION = len(_EVALUATION) - 2, len(_DECISION) - 1
 """Columns of an earlier version's rows: those added since are at the end."""
 
@@ -37,16 +43,21 @@ class Salvage:
     Attributes:
         evaluations, decisions: sound ones, in the order they were added; a decision only if all
             that it rests on is sound.
-        refused: rows of either kind that were found and are not what was written, or rest on
+        refused: rows of any kind that were found and are not what was written, or rest on
             what is not there.
+        candidates, counters: sound ones; a counter only if its evaluation is.
     """
 
     evaluations: tuple[Evaluation, ...]
     decisions: tuple[Decision, ...]
     refused: int
+    candidates: tuple[Candidate, ...] = ()
+    counters: tuple[Counter, ...] = ()
 
     def __str__(self) -> str:
         text = f"{len(self.evaluations)} evaluations and {len(self.decisions)} decisions"
+        for name, found in (("candidates", self.candidates), ("counters", self.counters)):
+            text += f", {len(found)} {name}" if found else ""
         return f"{text}, not {self.refused} rows that are damaged" if self.refused else text
 
 
@@ -80,8 +91,31 @@ def salvage(path: Path) -> Salvage:
                 refused.add(named["uid"])
             else:
                 decisions.setdefault(decision.uid, decision)
-    lost = refused - evaluations.keys() - decisions.keys()
-    return Salvage(tuple(evaluations.values()), tuple(decisions.values()), len(lost))
+    candidates: dict[str, Candidate] = {}
+    counters: dict[str, Counter] = {}
+    for row in sorted(found, key=lambda row: row.rowid):
+        named = _named(row, _CANDIDATE, len(_CANDIDATE))
+        if named is not None:
+            candidate = _checked(_to_candidate, named, problems)
+            if candidate is None:
+                refused.add(named["uid"])
+            else:
+                candidates.setdefault(candidate.uid, candidate)
+        named = _named_counter(row)
+        if named is not None:
+            counter = _checked(to_counter, named)
+            if counter is None or counter.evaluation not in evaluations:
+                refused.add(named["uid"])
+            else:
+                counters.setdefault(counter.uid, counter)
+    lost = refused - evaluations.keys() - decisions.keys() - candidates.keys() - counters.keys()
+    return Salvage(
+        tuple(evaluations.values()),
+        tuple(decisions.values()),
+        len(lost),
+        tuple(candidates.values()),
+        tuple(counters.values()),
+    )
 
 
 def save(found: Salvage, destination: Path) -> None:
@@ -97,6 +131,8 @@ def save(found: Salvage, destination: Path) -> None:
             store.add(found.evaluations)
             for decision in found.decisions:
                 store.decide(decision)
+            store.add_candidates(found.candidates)
+            store.add_counter_rows(found.counters)
     except BaseException:
         for rest in ("", "-wal", "-shm"):
             destination.with_name(destination.name + rest).unlink(missing_ok=True)
@@ -119,6 +155,17 @@ def _named(row: Row, columns: tuple[str, ...], fewest: int) -> dict[str, Value] 
     if named["id"] is not None or not isinstance(uid, str) or not isinstance(problem, int):
         return None
     return {"disturbance": "", "digest": "", **named}
+
+
+def _named_counter(row: Row) -> dict[str, Value] | None:
+    """The same of a counter's row, which has as many columns as a problem's."""
+    if len(row.values) != len(_COUNTER):
+        return None
+    named = dict(zip(_COUNTER, row.values, strict=True))
+    texts = named["uid"], named["evaluation_uid"], named["name"]
+    if named["id"] is not None or not all(isinstance(text, str) for text in texts):
+        return None
+    return named if isinstance(named["value"], int | float) else None
 
 
 def _sound(
@@ -168,6 +215,10 @@ def _to_decision(
     runs: Mapping[object, Mapping[str, Value]],
 ) -> Decision:
     return rows.to_decision({**rows.problem_row(problems[row["problem_id"]]), **_floats(row)})
+
+
+def _to_candidate(row: Mapping[str, Value], problems: Mapping[object, Problem]) -> Candidate:
+    return to_candidate({**rows.problem_row(problems[row["problem_id"]]), **row})
 
 
 def _floats(row: Mapping[str, Value]) -> dict[str, Value]:

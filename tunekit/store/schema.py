@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tunekit.store.digest import DECISION_COLUMNS, EVALUATION_COLUMNS, digest
@@ -84,7 +84,8 @@ _TABLES = (
     "CREATE INDEX decisions_by_problem ON decisions (problem_id, created_at)",
 )
 
-_APPEND_ONLY = ("problems", "runs", "evaluations", "decisions")
+_FIRST_TABLES = ("problems", "runs", "evaluations", "decisions")
+_LATER_TABLES = ("candidates", "counters")
 
 # A measured time counts when the device compared the result, an estimate when the interpreter did.
 VERIFIED = """
@@ -173,14 +174,14 @@ _VIEWS = (
 
 def _create(connection: sqlite3.Connection) -> None:
     """Version 1: everything."""
-    for statement in (*_TABLES, *_triggers(), *_VIEWS):
+    for statement in (*_TABLES, *_triggers(_FIRST_TABLES), *_VIEWS):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _triggers() -> list[str]:
+def _triggers(tables: Iterable[str]) -> list[str]:
     statements = []
-    for table in _APPEND_ONLY:
+    for table in tables:
         identity = "key" if table in ("problems", "runs") else "uid"
         for verb in ("UPDATE", "DELETE"):
             statements.append(_refusal(table, verb))
@@ -240,7 +241,7 @@ def _add_digest(connection: sqlite3.Connection) -> None:
     """Version 3: a digest of each row; what is there is taken as it is."""
     connection.create_function("tunekit_digest", -1, digest, deterministic=True)
     tables = {"evaluations": EVALUATION_COLUMNS, "decisions": DECISION_COLUMNS}
-    with lifted(connection, "UPDATE"):
+    with lifted(connection, "UPDATE", _FIRST_TABLES):
         for table, columns in tables.items():
             connection.execute(f"ALTER TABLE {table} ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
             connection.execute(f"UPDATE {table} SET digest = tunekit_digest({', '.join(columns)})")
@@ -249,13 +250,61 @@ def _add_digest(connection: sqlite3.Connection) -> None:
         connection.execute(view)
 
 
+_CANDIDATES_AND_COUNTERS = (
+    """
+    CREATE TABLE candidates (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        problem_id INTEGER NOT NULL REFERENCES problems (id),
+        config TEXT NOT NULL CHECK (json_valid(config)),
+        origin TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        digest TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE counters (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        evaluation_uid TEXT NOT NULL REFERENCES evaluations (uid),
+        name TEXT NOT NULL,
+        value REAL NOT NULL,
+        unit TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX candidates_by_problem ON candidates (problem_id)",
+    "CREATE INDEX counters_by_evaluation ON counters (evaluation_uid, name)",
+    """
+    CREATE VIEW candidate_rows AS
+    SELECT
+        candidates.id, uid,
+        problems.key AS problem_key, kernel, kernel_hash, dims, dtype, alignment, device,
+        config, origin, created_at, digest
+    FROM candidates
+    JOIN problems ON problems.id = problem_id
+    """,
+)
+
+
+def _add_candidates_and_counters(connection: sqlite3.Connection) -> None:
+    """Version 4: configurations from elsewhere, and hardware counters of evaluations."""
+    for statement in (*_CANDIDATES_AND_COUNTERS, *_triggers(_LATER_TABLES)):
+        connection.execute(statement)
+
+
 @contextmanager
-def lifted(connection: sqlite3.Connection, verb: str) -> Iterator[None]:
+def lifted(
+    connection: sqlite3.Connection,
+    verb: str,
+    tables: Sequence[str] = (*_FIRST_TABLES, *_LATER_TABLES),
+) -> Iterator[None]:
     """Allow UPDATE or DELETE meanwhile; call it inside a transaction, which ends all or nothing."""
-    for table in _APPEND_ONLY:
+    for table in tables:
         connection.execute(f"DROP TRIGGER {table}_refuse_{verb.lower()}")
     yield
-    for table in _APPEND_ONLY:
+    for table in tables:
         connection.execute(_refusal(table, verb))
 
 
@@ -263,5 +312,6 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create,
     _add_disturbance,
     _add_digest,
+    _add_candidates_and_counters,
 )
 """`MIGRATIONS[n]` makes a file of version n one of version n + 1, inside a transaction."""

@@ -1,0 +1,1 @@
+"""Configurations from elsewhere: other tools' files, read as data and never run."""
