@@ -106,6 +106,8 @@ def kernel(
                 f"{own}: shapes= names {', '.join(shapes) or 'nothing'}, and the tensors of the "
                 f"plan are {', '.join(tensors) or 'none'}, in this order"
             )
+        if not dtypes:
+            raise KernelError(f"{own}: dtypes= is empty: name those to tune in")
         sizes = size_names(shapes, inputs)
         made = PlannedKernel(
             name=own,

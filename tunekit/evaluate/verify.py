@@ -107,7 +107,7 @@ def _laid_out_as(
     expected = tuple(empty_of(meta, str(first.device), _kept_dtype(meta)) for meta in results)
     if not kernel.batched:
         given = kernel.by_reference([_double(first), *whole], scalars)
-        for target, values in zip(expected, _as_results(given, kernel, results), strict=True):
+        for target, values in zip(expected, as_results(given, kernel, results), strict=True):
             target.copy_(values)
         return expected
     at_a_time = max(1, _CHUNK * len(first) // max(first.numel(), 1))
@@ -127,7 +127,7 @@ def _kept_dtype(meta: TensorMeta) -> torch.dtype:
     return dtype
 
 
-def _as_results(
+def as_results(
     given: Any, kernel: Kernel, results: Sequence[TensorMeta]
 ) -> tuple[torch.Tensor, ...]:
     """What a reference gave as one tensor for each result.

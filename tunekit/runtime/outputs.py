@@ -170,14 +170,16 @@ def results_of(
 
     Raises:
         KernelError: an input is no tensor, of another device than the first, of a dtype that
-            kernels have no tensors of, or autograd would have to follow the call.
+            kernels have no tensors of, or autograd would have to follow the call; or the results
+            of the reference are not what the plan says.
     """
     _check(kernel, inputs)
     if call.can_launch(inputs[0]):
         return outputs_of(kernel, inputs, scalars)
+    from tunekit.evaluate.verify import as_results  # not where kernels run
+
     launch = call.plan_of(kernel, inputs)  # first: it says what is wrong with the inputs
-    given = kernel.by_reference(inputs, scalars)
-    results = tuple(given) if isinstance(given, tuple | list) else (given,)
+    results = as_results(kernel.by_reference(inputs, scalars), kernel, launch.results)
     made = []
     for index, (result, meta) in enumerate(zip(results, launch.results, strict=True)):
         match launch.start_of(index):
