@@ -19,6 +19,8 @@ torch.compile, torch.export, vmap and torch.func see a call on a GPU as one oper
 `tunekit::pointwise`; on the CPU they see the eager reference.
 
 Autograd: the backward recomputes through the eager reference and keeps only the inputs.
+
+Linear layers with what follows them, `linear_gelu` and so on, are in `tunekit.linear_ops`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,15 @@ from torch.compiler import is_dynamo_compiling
 from tunekit.errors import KernelError
 from tunekit.kernels import library
 from tunekit.kernels.kernel import Kernel
+from tunekit.linear_ops import (
+    linear_add,
+    linear_gelu,
+    linear_mish,
+    linear_mish_add_hardtanh_scale,
+    linear_relu,
+    linear_scale_add_hardtanh,
+    linear_silu,
+)
 from tunekit.runtime.call import can_launch
 from tunekit.runtime.compute import compute, eager
 from tunekit.runtime.fast import fast_of
@@ -39,7 +50,19 @@ from tunekit.runtime.gradient import differentiable, is_recorded
 from tunekit.runtime.graph import call_operator, is_seen
 from tunekit.runtime.layout import may_overlap_itself, overlaps_partly, shares_memory
 
-__all__ = ["add_min_gelu_mul", "call", "mish_add_hardtanh_scale", "mish_mish"]
+__all__ = [
+    "add_min_gelu_mul",
+    "call",
+    "linear_add",
+    "linear_gelu",
+    "linear_mish",
+    "linear_mish_add_hardtanh_scale",
+    "linear_relu",
+    "linear_scale_add_hardtanh",
+    "linear_silu",
+    "mish_add_hardtanh_scale",
+    "mish_mish",
+]
 
 _DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
 

@@ -22,10 +22,10 @@ from tunekit.core.device import DEVICES
 from tunekit.kernels.plan import TensorMeta
 from tunekit.kernels.registry import find_kernel
 
-device = dataclasses.replace(DEVICES["rtx4090"], sm_count=1, max_blocks_per_sm=2)
-
 def outcome(case):
     kernel = find_kernel(case["kernel"])
+    known = DEVICES[case.get("device", "rtx4090")]
+    device = dataclasses.replace(known, sm_count=1, max_blocks_per_sm=2)
     if "config" not in case:
         return kernel.source_hash
     config = Config(case["config"])
@@ -35,7 +35,12 @@ def outcome(case):
     made = torch.empty_strided(meta.shape, meta.strides, dtype=first.dtype).fill_(float("nan"))
     output = first if case.get("in_place") else made
     scalars = kernel.scalar_values(case.get("scalars"))
-    arguments = launch.bind(case["inputs"], [output], scalars, config)
+    buffers = [
+        torch.full(meta.shape, 0 if launch.start_of(index) == 0 else float("nan"))
+        .to(getattr(torch, meta.dtype))
+        for index, meta in enumerate(launch.outputs) if index
+    ]
+    arguments = launch.bind(case["inputs"], [output, *buffers], scalars, config)
     arguments |= case.get("constants", {})
     launch.function[launch.grid(config)](**arguments)
     return output
@@ -53,6 +58,8 @@ Interpret = Callable[[Sequence[Case]], list[Any]]
 @pytest.fixture(scope="session")
 def interpret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpret]:
     """One process for all tests that gives the results of cases: kernel, config, inputs, scalars.
+
+    The GPU it plans for is `device`, an RTX 4090 unless that says otherwise, with one SM.
 
     Of a case without a config it gives the kernel's source hash.
     """

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+import triton
+import triton.language as tl
 from hypothesis import given
 from hypothesis import strategies as st
 from triton.backends.compiler import BaseBackend
@@ -12,16 +18,25 @@ from tunekit.evaluate.compile import compile_launch, stand_in
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import (
     Constant,
+    Descriptor,
     Group,
     Input,
     Integer,
     Launch,
     Output,
+    Real,
     Scalar,
     Slot,
     TensorMeta,
     alignment_class,
+    tuned_dtype,
 )
+
+
+@triton.jit
+def _untyped(x, n, m):
+    tl.store(x, n + m)
+
 
 FLAT = Config(BLOCK_SIZE=256, VEC=2, num_warps=2, num_stages=1)
 
@@ -161,6 +176,128 @@ class TestAlignmentClass:
             parts.append("=1")
         assert ",".join(parts) == expected
 
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (None, "=None"),
+            ("tf32", "=tf32"),
+            ("", "="),
+            (0.5, "=0.5"),
+            (0.0, "=0.0"),
+            (tl.float16, "=fp16"),
+            (512, "=512"),
+            (-1, "=-1"),
+            (False, ""),
+            (0, ""),
+            (_untyped, ""),
+        ],
+    )
+    def test_constants(self, value: object, expected: str) -> None:
+        assert alignment_class(_launch(Constant(value))) == expected
+
+    def test_floats_are_never_compiled_in(self) -> None:
+        assert alignment_class(_launch(Real(1.0), Scalar("scale"), Group((Real(0.0),)))) == ""
+
+    def test_a_dtype_that_is_not_the_tuned_one_is_named(self) -> None:
+        half, counts, bytes_ = (
+            TensorMeta((64,), (1,), dtype) for dtype in ("float16", "int32", "int8")
+        )
+        off = TensorMeta((64,), (1,), "int8", 3)
+        launch = _launch(
+            Input(0), Input(1), Input(2), Output(0), Group((Input(0), Output(1))),
+            inputs=(bytes_, half, off), outputs=(counts, half),
+        )  # fmt: skip
+        assert alignment_class(launch) == "p16:int8,p16,p1:int8,p16:int32,p16:int8,p16"
+
+    def test_a_descriptor_is_of_its_tensor(self) -> None:
+        half = TensorMeta((64, 32), (32, 1), "float16")
+        other = TensorMeta((64, 32), (32, 1), "int8")
+        launch = _launch(
+            Descriptor(Input(0), ("BLOCK", 32)), Descriptor(Output(0), (1, 32)), Input(0),
+            inputs=(half,), outputs=(other,),
+        )  # fmt: skip
+        assert alignment_class(launch) == "dp16,dp16:int8,p16"
+
+    @pytest.mark.parametrize(
+        ("decorate", "expected"),
+        [
+            (triton.jit, "p16,1,i32x16"),
+            (triton.jit(do_not_specialize=["n"]), "p16,i32,i32x16"),
+            (triton.jit(do_not_specialize=["n", "m"]), "p16,i32,i32"),
+            (triton.jit(do_not_specialize=["x"]), "p1,1,i32x16"),
+            (triton.jit(do_not_specialize_on_alignment=["x", "m", "n"]), "p1,1,i32"),
+            (triton.jit(do_not_specialize=[0, 1]), "p1,i32,i32x16"),
+        ],
+    )
+    def test_what_is_not_specialised_on(
+        self, decorate: Callable[[Any], Any], expected: str, compiling: Device
+    ) -> None:
+        """As Triton does: what it compiles for 1 and 32 has these attributes and no others."""
+        function = decorate(_untyped.fn)
+        meta = TensorMeta((64,), (1,), "float32")
+        arguments: dict[str, Slot] = {"x": Input(0), "n": Integer(1), "m": Integer(32)}
+        launch = Launch(function, arguments, (meta,), (), {}, lambda config: (1, 1, 1))
+        assert alignment_class(launch) == expected
+        source = compile_launch(launch, Config(num_warps=1), {}).kernel.src
+        divisible = {path for path, attributes in source.attrs.items() if attributes}
+        kinds = ["1" if kind == "constexpr" else kind for kind in source.signature.values()]
+        found = [
+            ("p16" if (index,) in divisible else "p1")
+            if kind.startswith("*")
+            else kind + "x16" * ((index,) in divisible)
+            for index, kind in enumerate(kinds)
+        ]
+        assert ",".join(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "tuned"),
+    [
+        (("float32",), "float32"),
+        (("int32", "float16", "float32"), "float16"),
+        (("float8_e4m3fn", "bfloat16"), "bfloat16"),
+        (("float8_e5m2",), "float8_e5m2"),
+        (("int8", "int64"), "int8"),
+        (("bool", "float64"), "float64"),
+    ],
+)
+def test_the_dtype_tuned_is_that_of_the_first_float_input(
+    dtypes: tuple[str, ...], tuned: str
+) -> None:
+    assert tuned_dtype([TensorMeta((4,), (1,), dtype) for dtype in dtypes]) == tuned
+
+
+class TestLaunch:
+    def test_results_are_the_first_outputs(self) -> None:
+        metas = tuple(TensorMeta((size,), (1,), "float32") for size in (3, 4, 5))
+        assert _launch(outputs=metas).results == metas
+        for count in (1, 2, 3):
+            launch = dataclasses.replace(_launch(outputs=metas), result_count=count)
+            assert launch.results == metas[:count]
+
+    def test_what_outputs_hold_before_it(self) -> None:
+        launch = _launch(outputs=(TensorMeta((3,), (1,), "float32"),) * 3)
+        assert not launch.starts_matter
+        assert [launch.start_of(index) for index in range(3)] == [None] * 3
+        launch = dataclasses.replace(launch, starts=(None, 0, Input(1)))
+        assert launch.starts_matter
+        assert [launch.start_of(index) for index in range(3)] == [None, 0, Input(1)]
+        assert not dataclasses.replace(launch, starts=(None,) * 3).starts_matter
+
+    @pytest.mark.parametrize(
+        ("meta", "extent"),
+        [
+            (TensorMeta((3, 5), (5, 1), "float32"), 15),
+            (TensorMeta((3, 5), (8, 1), "float32"), 21),
+            (TensorMeta((3, 5), (1, 3), "float32"), 15),
+            (TensorMeta((3, 5), (0, 1), "float32"), 5),
+            (TensorMeta((), (), "float32"), 1),
+            (TensorMeta((3, 0), (9, 9), "float32"), 0),
+        ],
+    )
+    def test_the_memory_between_first_and_last_element(self, meta: TensorMeta, extent: int) -> None:
+        assert meta.extent == extent
+
 
 class TestBind:
     def test_every_slot_is_filled_and_the_configuration_added(self) -> None:
@@ -184,6 +321,31 @@ class TestBind:
             "num_warps": 4,
         }
         assert isinstance(bound["argument2"], float)
+
+    def test_heuristics_see_all_that_went_before(self) -> None:
+        launch = dataclasses.replace(
+            _launch(Input(0), Integer(7)),
+            heuristics={
+                "EVEN": lambda bound: bound["argument1"] % bound["BLOCK"] == 0,
+                "num_warps": lambda bound: 8 if bound["EVEN"] else 4,
+            },
+        )
+        assert launch.bind(["x"], [], {}, Config(BLOCK=7, num_warps=2)) == {
+            "argument0": "x",
+            "argument1": 7,
+            "BLOCK": 7,
+            "EVEN": True,
+            "num_warps": 8,
+        }
+
+    def test_a_descriptors_block_is_of_the_configuration(self) -> None:
+        x = torch.zeros(64, 32, dtype=torch.float16)
+        launch = _launch(Descriptor(Input(0), ("BLOCK", 16)))
+        made = launch.bind([x], [], {}, Config(BLOCK=8))["argument0"]
+        assert made.base is x
+        assert list(made.shape) == [64, 32]
+        assert list(made.strides) == [32, 1]
+        assert list(made.block_shape) == [8, 16]
 
     def test_a_launch_has_no_loop_unless_it_says_so(self) -> None:
         assert _launch().repeats(FLAT) == 0.0

@@ -13,9 +13,9 @@ from tunekit.cli.output import print_json
 @json_option
 def kernels(as_json: bool) -> None:
     """List the library's kernels."""
-    from tunekit.kernels.library import KERNELS
+    from tunekit.kernels.registry import library_kernels
 
     if as_json:
-        print_json([report_json.kernel_to_json(k) for k in KERNELS.values()])
+        print_json([report_json.kernel_to_json(k) for k in library_kernels().values()])
     else:
-        report.Console().print_kernels(KERNELS.values())
+        report.Console().print_kernels(library_kernels().values())

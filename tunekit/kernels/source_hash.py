@@ -46,11 +46,13 @@ def _collected(functions: Iterable[Any]) -> dict[tuple[str, str], tuple[str, str
     """Label and code of all that is reached, by module and name."""
     seen: dict[tuple[str, str], tuple[str, str]] = {}
     for function in functions:
-        _collect(function, seen)
+        _collect(function, seen, is_kernel=True)
     return seen
 
 
-def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> None:
+def _collect(
+    function: Any, seen: dict[tuple[str, str], tuple[str, str]], *, is_kernel: bool = False
+) -> None:
     python = getattr(function, "fn", function)
     is_plan = python is function
     module, name = python.__module__, python.__qualname__
@@ -66,6 +68,9 @@ def _collect(function: Any, seen: dict[tuple[str, str], tuple[str, str]]) -> Non
         tree.decorator_list = []
         if ast.get_docstring(tree, clean=False) is not None:
             tree.body = tree.body[1:] or [ast.Pass()]
+        if is_kernel and is_plan:  # its scalars: what a function it calls has there does count
+            tree.args.defaults = []
+            tree.args.kw_defaults = [None] * len(tree.args.kwonlyargs)
     # Not ast.dump: that differs between Python versions.
     seen[key] = label, ast.unparse(tree)
     for referred, value in _referred(tree, python, is_plan=is_plan):
