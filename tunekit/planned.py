@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
+from torch.compiler import is_dynamo_compiling
 
 from tunekit.core.problem import DTYPES, parse_dtype
 from tunekit.errors import KernelError
@@ -47,11 +49,24 @@ class PlannedKernel(Kernel):
         Raises:
             KernelError: the plan refuses them, or autograd would have to follow the call.
         """
-        values = self.scalar_values(scalars) if scalars else self.scalars
-        results = launched_as_before(self, inputs, tuple(values.values()))
-        if results is None:
-            results = results_of(self, inputs, values)
-        return results[0] if len(results) == 1 else results
+        if is_dynamo_compiling():
+            return _untraced(self, inputs, scalars)
+        return _called(self, inputs, scalars)
+
+
+def _called(
+    kernel: PlannedKernel, inputs: Sequence[torch.Tensor], scalars: Mapping[str, float]
+) -> Any:
+    values = kernel.scalar_values(scalars) if scalars else kernel.scalars
+    results = launched_as_before(kernel, inputs, tuple(values.values()))
+    if results is None:
+        results = results_of(kernel, inputs, values)
+    return results[0] if len(results) == 1 else results
+
+
+_untraced = _disable_dynamo(_called)
+"""What torch.compile calls instead of looking into it. PyTorch's public name for it would import
+its compiler here."""
 
 
 def kernel(

@@ -104,7 +104,7 @@ class RunLog:
                 said = {
                     "configs": [dict(each) for each in configs],
                     "medians_us": [statistics.median(each) for each in race.samples_us],
-                    "copy_us": statistics.median(race.copy_us),
+                    "copy_us": statistics.median(race.copy_us) if race.copy_us else None,
                     "rounds": len(race.copy_us),
                     "disturbance": race.disturbance,
                     "faults": race.faults,
