@@ -21,12 +21,13 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "notices", "_version", "paths", "printable"}),
     frozenset({"core"}),
     frozenset({"kernels", "gpu", "driver"}),
-    frozenset({"foreign", "here", "recorded", "records", "store", "evaluate"}),
-    frozenset({"runtime", "search"}),
-    frozenset({"doctor", "ops", "nn", "export", "portfolio"})
+    frozenset({"candidates", "foreign", "here", "recorded", "records", "store", "evaluate"}),
+    frozenset({"rules", "runtime", "search"}),
+    frozenset({"autotuning", "doctor", "ops", "nn", "export", "planned", "portfolio", "profile"})
+    | frozenset({"linear_ops"})
     | frozenset({"report", "report_evaluation", "report_explain", "report_json", "report_recorded"})
-    | frozenset({"runlog"}),
-    frozenset({"arguments", "cli", "hosts", "__main__"}),
+    | frozenset({"report_autotuned", "report_check", "report_counters", "runlog", "testing"}),
+    frozenset({"arguments", "cli", "hosts", "shapes", "__main__"}),
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -34,6 +35,7 @@ NOT_IN_CORE = frozenset({"torch", "triton", "optuna", "sqlite_utils"})
 ONLY_IMPORTED_BY = {"optuna": "search", "sqlite_utils": "store"}
 RUN_TIME = (
     "tunekit",
+    "tunekit.autotuning.decorator",
     "tunekit.runtime.call",
     "tunekit.runtime.lookup",
     "tunekit.ops",

@@ -99,6 +99,24 @@ def served(n: int = N, dtype: str = "float32", device: str = "h100") -> tuple[st
     return str(choice.served), choice.row and dict(choice.row.problem.dims)["n"]
 
 
+def test_a_configuration_off_the_lists_of_the_space_is_served(person: Path) -> None:
+    """An imported one that won: what has to hold are the constraints."""
+    odd, loop = config(2560, num_warps=5), config(8192, num_stages=4, num_warps=12)
+    values = {axis.name: axis.values for axis in mish_mish.load_space().axes}
+    assert 2560 not in values["BLOCK_SIZE"]
+    add(person, problem(), odd)
+    add(person, problem(64 * N), loop)
+    for n, expected in ((N, odd), (2 * N, odd), (64 * N, loop)):
+        assert lookup("mish_mish", (n,), "float32", device="h100").config == expected
+    # At a small size that loop would not repeat, which a constraint forbids.
+    small = problem(4096)
+    add(person, dataclasses.replace(small, dims=(("n", 8192),)), loop)
+    tunekit.reload()
+    names = context({"n": 4096}, 4, H100)
+    assert mish_mish.load_space().violated(loop, names) == "loop_repeats"
+    assert lookup("mish_mish", (4096,), "float32", device="h100").config != loop
+
+
 def test_the_measured_row_of_the_very_problem(person: Path) -> None:
     add(person, problem(), config(4096))
     add(person, problem(2 * N), config(1024))

@@ -83,7 +83,9 @@ def _named(kernel: Kernel, dims: Sequence[str]) -> list[tuple[int, ...]]:
                 f"give NAME=NUMBER, such as {kernel.sizes[0]}=4096"
             )
         try:
-            values[name] = values.get(name, ()) + parse_shape(numbers)
+            # One by one: together they are no shape, whose size would be limited.
+            sizes = [size for number in numbers.split(",") for size in parse_shape(number)]
+            values[name] = (*values.get(name, ()), *sizes)
         except ShapeError:
             raise UsageError(
                 f"--dim {text!r:.100}: expected positive integers, such as {name}=4096"

@@ -36,6 +36,13 @@ class TestRotation:
         assert sets * elements * 4 * (inputs + 1) >= 20 * L2
         assert rotation.flush is None
 
+    def test_every_set_has_the_strides_of_the_first(self) -> None:
+        x, y = torch.zeros(64, 200)[:, :128], torch.zeros(64, 300)[:, :128]
+        rotation = rotation_of([x], [y], l2_bytes=1 << 13)
+        assert rotation.sets > 1
+        assert {inputs[0].stride() for inputs in rotation.inputs} == {(200, 1)}
+        assert {outputs[0].stride() for outputs in rotation.outputs} == {(300, 1)}
+
     @pytest.mark.parametrize(("elements", "fewest"), [(3 << 20, 1), (1 << 17, 2), (1 << 13, 32)])
     def test_a_graph_of_the_fewest_launches_reads_twice_the_cache(
         self, elements: int, fewest: int

@@ -10,6 +10,7 @@ import click
 
 from tunekit._version import __version__
 from tunekit.cli import (
+    check,
     confirm,
     devices,
     doctor,
@@ -20,6 +21,7 @@ from tunekit.cli import (
     kernels,
     merge,
     precompile,
+    profile,
     prune,
     replay,
     show,
@@ -37,6 +39,7 @@ def cli() -> None:
 
 
 for command in (
+    check.check,
     confirm.confirm,
     devices.devices,
     doctor.doctor,
@@ -47,6 +50,7 @@ for command in (
     kernels.kernels,
     merge.merge,
     precompile.precompile,
+    profile.profile,
     prune.prune,
     replay.replay,
     show.show,

@@ -78,6 +78,9 @@ def confirm(
                         confirm_problem(item, found, reference, host, store, bar, tell=watch.tell)
                     )
             except UnknownKernelError:
+                if ":" in name:
+                    skipped[f"{name}, which @tunekit.autotune tunes where it is called"] += 1
+                    continue
                 skipped[f"{name}, not of the library: `tunekit confirm path/file.py:{name}`"] += 1
             except (StoreError, WorkerError):
                 raise  # the next problem would fail of it too

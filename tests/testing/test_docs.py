@@ -1,0 +1,56 @@
+"""docs/testing.md, as a reader pastes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+REFUSAL = """    if x.stride(1) != 1:
+        raise ValueError("the elements of a row have to lie side by side")
+"""
+
+
+@pytest.fixture
+def pasted(tmp_path: Path) -> Path:
+    for block in _PYTHON.findall(PAGE):
+        (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
+    return tmp_path
+
+
+def _test(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{ROOT}:{folder}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_pages_tests_pass(pasted: Path) -> None:
+    done = _test(pasted, "-s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 passed" in done.stdout
+    assert "centre in Triton's interpreter: " in done.stdout
+
+
+def test_the_message_is_what_becomes_of_it_without_the_refusal(pasted: Path) -> None:
+    kernel = pasted / "centre.py"
+    source = kernel.read_text()
+    assert REFUSAL in source
+    kernel.write_text(source.replace(REFUSAL, ""))
+    done = _test(pasted, "-k", "13x61")
+    assert done.returncode == 1
+    (message,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    said = [line.removeprefix("E").strip() for line in done.stdout.splitlines()]
+    for line in message.splitlines():
+        assert any(told.endswith(line.strip()) for told in said), done.stdout

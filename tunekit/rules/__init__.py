@@ -1,0 +1,1 @@
+"""The rules of fusion, read from a compiled kernel."""
