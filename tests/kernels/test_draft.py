@@ -217,6 +217,23 @@ class TestOutputs:
         made = resolved(plan)
         assert made.starts == (None, 0)
         assert made.start_of(1) == 0
+        assert made.zeroes is None
+
+    def test_zeroed_for_some_configurations(self) -> None:
+        def plan(x: torch.Tensor) -> Draft:
+            y, locks = torch.empty_like(x), torch.empty(4, dtype=torch.int32)
+            return launch(
+                *(two, y, (x, locks), 3),
+                grid=grid,
+                outputs=y,
+                zeroed=locks,
+                buffers=locks,
+                zeroed_if=lambda config: config["SPLIT_K"] > 1,
+            )
+
+        made = resolved(plan)
+        assert made.with_(Config(SPLIT_K=2)).starts == (None, 0)
+        assert made.with_(Config(SPLIT_K=1)).starts == (None, None)
 
     def test_an_output_is_no_argument(self) -> None:
         def plan(x: torch.Tensor) -> Draft:

@@ -14,7 +14,8 @@ from triton.backends.compiler import BaseBackend
 
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
-from tunekit.evaluate.compile import compile_launch, stand_in
+from tunekit.evaluate.compile import compile_launch
+from tunekit.evaluate.on_device import zeroed_by
 from tunekit.kernels.library import KERNELS
 from tunekit.kernels.plan import (
     Constant,
@@ -31,6 +32,7 @@ from tunekit.kernels.plan import (
     alignment_class,
     tuned_dtype,
 )
+from tunekit.kernels.stand_ins import stand_in
 
 
 @triton.jit
@@ -356,3 +358,32 @@ def test_a_plan_never_looks_at_tensors() -> None:
     launch = KERNELS["mish_mish"].plan(metas, DEVICES["h100"])
     assert launch.inputs == metas
     assert not any(isinstance(each, torch.Tensor) for each in launch.arguments.values())
+
+
+class TestWhatIsZeroed:
+    META = TensorMeta.contiguous((4,), "float32")
+    SPLIT, WHOLE = Config(SPLIT_K=4), Config(SPLIT_K=1)
+
+    def _launch(self, **more: Any) -> Launch:
+        metas = (self.META,) * 3
+        starts = (None, 0, Input(0))
+        return Launch(None, {}, metas, metas, {}, lambda config: (1, 1, 1), starts=starts, **more)
+
+    def test_all_configurations_need_it_unless_told(self) -> None:
+        launch = self._launch()
+        assert launch.with_(self.WHOLE) is launch
+
+    def test_who_does_not_need_it_may_find_anything(self) -> None:
+        launch = self._launch(zeroes=lambda config: config["SPLIT_K"] > 1)
+        assert launch.with_(self.SPLIT).starts == (None, 0, Input(0))
+        assert launch.with_(self.WHOLE).starts == (None, None, Input(0))
+
+    def test_it_is_part_of_the_launch_only_where_configurations_differ(self) -> None:
+        sets = [[torch.empty(4) for _ in range(3)] for _ in range(2)]
+        assert zeroed_by(self._launch(), self.SPLIT, sets) == []
+        launch = self._launch(zeroes=lambda config: config["SPLIT_K"] > 1)
+        assert zeroed_by(launch, self.WHOLE, sets) == []
+        found = zeroed_by(launch, self.SPLIT, sets)
+        assert [[each.data_ptr() for each in own] for own in found] == [
+            [outputs[1].data_ptr()] for outputs in sets
+        ]

@@ -116,7 +116,10 @@ def _output_names(launch: Launch) -> list[str]:
 
 
 def prepare(
-    launch: Launch | None, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], byte: int
+    launch: Launch | None,
+    inputs: Sequence[torch.Tensor],
+    outputs: Sequence[torch.Tensor],
+    byte: int,
 ) -> None:
     """Give each output what it has to hold before a launch, and the others that byte all over."""
     for index, output in enumerate(outputs):

@@ -77,7 +77,9 @@ class InterpreterEvaluator:
         try:
             default = launched(kernel.default(launch, self._device))
             run = launched(job.config)
-            trial = Trial(kernel, launch, shape, job.dtype, scalars, where, run, default)
+            trial = Trial(
+                kernel, launch.with_(job.config), shape, job.dtype, scalars, where, run, default
+            )
             checked = trial.twice(job.seed, "cpu")
         except TunekitError:
             raise

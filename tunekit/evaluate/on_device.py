@@ -202,7 +202,8 @@ class DeviceEvaluator:
     def _verify(self, workload: Workload, compiled: Compiled, job: Job) -> Checked:
         """One launch at the problem's size, and two at a small one of its class, a part block."""
         buffers, where = workload.buffers, "at the size tuned"
-        prepare(workload.launch, buffers.inputs, buffers.outputs, NOT_A_NUMBER)
+        launch = workload.launch.with_(job.config)
+        prepare(launch, buffers.inputs, buffers.outputs, NOT_A_NUMBER)
         self._run(compiled, workload.launch, job, buffers.inputs, buffers.outputs)
         error = workload.judge.error_of(buffers.outputs)
         if error > 1.0:
@@ -214,7 +215,7 @@ class DeviceEvaluator:
         launch = kernel.launch_for(shape, job.dtype, self._device)
         trial = Trial(
             kernel,
-            launch,
+            launch.with_(job.config),
             shape,
             job.dtype,
             kernel.scalar_values(job.scalars),
@@ -267,7 +268,26 @@ class DeviceEvaluator:
             ordered_arguments(launch.function, launch.bind(inputs, outputs, scalars, job.config))
             for inputs, outputs in zip(rotation.inputs, rotation.outputs, strict=True)
         ]
-        return lambda index: compiled.launch(grid, bound[index])
+        zeroed = zeroed_by(launch, job.config, rotation.outputs)
+        if not zeroed:
+            return lambda index: compiled.launch(grid, bound[index])
+
+        def zero_and_launch(index: int) -> None:
+            for output in zeroed[index]:
+                output.zero_()
+            compiled.launch(grid, bound[index])
+
+        return zero_and_launch
+
+
+def zeroed_by(
+    launch: Launch, config: Config, sets: Sequence[Sequence[torch.Tensor]]
+) -> list[list[torch.Tensor]]:
+    """Of each set of outputs what is zeroed as a part of a launch; nothing where that is no part."""
+    places = [index for index in range(len(launch.outputs)) if launch.start_of(index) == 0]
+    if launch.zeroes is None or not places or not launch.zeroes(config):
+        return []
+    return [[outputs[index] for index in places] for outputs in sets]
 
 
 def _wrong(made: Outcome, checked: Checked) -> Outcome:

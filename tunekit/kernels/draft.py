@@ -48,6 +48,7 @@ class Draft:
     grid: Grid
     outputs: tuple[torch.Tensor, ...]
     zeroed: tuple[torch.Tensor, ...]
+    zeroed_if: Callable[[Config], bool] | None
     buffers: tuple[torch.Tensor, ...]
     dims: Mapping[str, int] | None
     repeats: Callable[[Config], float]
@@ -60,6 +61,7 @@ def launch(
     grid: Grid,
     outputs: Tensors,
     zeroed: Tensors = (),
+    zeroed_if: Callable[[Config], bool] | None = None,
     buffers: Tensors = (),
     dims: Mapping[str, int] | None = None,
     repeats: Callable[[Config], float] = lambda config: 0.0,
@@ -78,6 +80,8 @@ def launch(
         outputs: the results, which the plan made, by `torch.empty` and the like; an input here is
             changed in place.
         zeroed: outputs and buffers that are 0 before each launch, as atomics need it.
+        zeroed_if: from a configuration to whether it needs that, such as `SPLIT_K > 1`; zeroing is
+            then part of what a configuration costs. By default all do, and it is not timed.
         buffers: tensors that the plan made which are no results.
         dims: the sizes that the problem depends on, where `shapes` does not name them.
         repeats: from a configuration to how often a program runs its loop, for estimates.
@@ -104,6 +108,7 @@ def launch(
         grid,
         _several(outputs),
         _several(zeroed),
+        zeroed_if,
         _several(buffers),
         dims,
         repeats,
@@ -159,6 +164,7 @@ def resolve(
         repeats=draft.repeats,
         result_count=len(draft.outputs),
         starts=tuple(tensors.starts) if any(s is not None for s in tensors.starts) else (),
+        zeroes=draft.zeroed_if,
         heuristics=draft.heuristics,
     )
 

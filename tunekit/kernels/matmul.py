@@ -176,6 +176,7 @@ def _launch(
         outputs=(result, *buffers),
         result_count=1,
         starts=(None, None, 0) if buffers else (),
+        zeroes=lambda config: config["SPLIT_K"] > 1,
         dims={"M": m, "N": n, "K": k},
         grid=grid,
         repeats=repeats,

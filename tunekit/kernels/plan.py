@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +157,8 @@ class Launch:
         outputs: metadata of each output: the results, then auxiliary buffers.
         result_count: how many of the outputs are results; None is all of them.
         starts: what each output holds before every launch; empty is anything at all.
+        zeroes: from a configuration to whether it needs the zeros at all; None is that all do. Where
+            that differs, zeroing is part of what a configuration costs, and of its time.
         heuristics: further arguments, each from all the others by name.
         dims: the sizes the launch depends on.
         grid: from a configuration to the number of programs on axes 0, 1, 2.
@@ -175,6 +177,7 @@ class Launch:
     run_bytes: Callable[[Config], float] = lambda config: inf
     result_count: int | None = None
     starts: tuple[Start, ...] = ()
+    zeroes: Callable[[Config], bool] | None = None
     heuristics: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
 
     @property
@@ -186,6 +189,13 @@ class Launch:
     def starts_matter(self) -> bool:
         """Whether some output has to hold something before a launch."""
         return any(start is not None for start in self.starts)
+
+    def with_(self, config: Config) -> Launch:
+        """The launch with that configuration: what it does not need to be 0 may hold anything."""
+        if self.zeroes is None or self.zeroes(config):
+            return self
+        starts = tuple(None if start == 0 else start for start in self.starts)
+        return replace(self, starts=starts, zeroes=None)
 
     def start_of(self, index: int) -> Start:
         """What output `index` holds before a launch."""

@@ -57,7 +57,7 @@ def outputs_of(
     """
     key, planned = call.planned_for(kernel, inputs)
     launch = planned.launch
-    allocate = allocator(launch)
+    allocate = allocator(launch.with_(planned.config))
     outputs = allocate(inputs)
     results = tuple(outputs[: launch.result_count])
     in_place = _in_place(launch)
