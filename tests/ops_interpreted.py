@@ -38,11 +38,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, int]]:
     def counting(
         self: call.Planned,
         inputs: Sequence[torch.Tensor],
-        output: torch.Tensor,
+        outputs: Sequence[torch.Tensor],
         scalars: Mapping[str, float],
     ) -> None:
-        launches.append((self.config, output.numel()))
-        start(self, inputs, output, scalars)
+        launches.append((self.config, outputs[0].numel()))
+        start(self, inputs, outputs, scalars)
 
     monkeypatch.setattr(call.Planned, "start", counting)
     return launches

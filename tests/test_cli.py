@@ -762,7 +762,7 @@ TUNE = ("tune", "mish_mish", "--shape", "64")
         (["tune", "mish_mish", "--shape", "9" * 5000], "expected positive integers"),
         (["tune", "mish_mish", "--shape", "64,0"], "every dim must be at least 1"),
         (["tune", "mish_mish", "--shape", "-64"], "every dim must be at least 1"),
-        ([*TUNE, "--dtype", "int8"], "expected one of float32, float16, bfloat16"),
+        ([*TUNE, "--dtype", "int8"], "mish_mish is tuned in float32, float16, bfloat16"),
         ([*TUNE, "--target", "rtx409"], "did you mean 'rtx4090'?"),
         ([*TUNE, "--device", "h100"], "expected cuda or cuda:N; --target names a model"),
         ([*TUNE, "--device", "cuda:-1"], "expected cuda or cuda:N"),

@@ -228,7 +228,7 @@ def test_a_gpu_of_the_model_is_measured_on(failing: Failing, monkeypatch: Any) -
         ({"kernel": "..:x"}, [], 1, "cannot import"),
         ({"scalars": {"slope": 1}}, [], 1, "slope"),
         ({"shape": [2**48] * 8}, [], 1, "compile_error: "),
-        ({"dtype": "int8"}, [], 1, "dtype: expected one of float32"),
+        ({"dtype": "int7"}, [], 1, "dtype: expected one of float32"),
         ({"config": {"BLOCK": 1}}, [], 1, "error"),
         ({}, ["--device", "cuda:0", "--target", "h100"], 2, "give one of them"),
         ({}, ["--device", "cuda:0"], 2, "no CUDA GPU"),

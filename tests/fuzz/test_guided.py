@@ -25,6 +25,7 @@ NAMED = (
     "dtypes and devices",
     "evaluation and decision lines",
     "evaluation files",
+    "configurations of other tools",
     "recorded lines",
     "recorded files",
     "landscapes",

@@ -28,11 +28,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     def counting(
         self: call.Planned,
         inputs: Sequence[torch.Tensor],
-        output: torch.Tensor,
+        outputs: Sequence[torch.Tensor],
         scalars: Mapping[str, float],
     ) -> None:
-        launches.append((self.kernel.name, inputs[0].data_ptr() == output.data_ptr()))
-        start(self, inputs, output, scalars)
+        launches.append((self.kernel.name, inputs[0].data_ptr() == outputs[0].data_ptr()))
+        start(self, inputs, outputs, scalars)
 
     monkeypatch.setattr(call.Planned, "start", counting)
     return launches

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from tunekit.core.config import FORMAT_AXIS, Config
-from tunekit.core.problem import ITEMSIZES, Problem
+from tunekit.core.problem import DTYPES, Problem
 from tunekit.gpu import device_at
 from tunekit.kernels.folded import folded
 from tunekit.kernels.kernel import Kernel
@@ -63,7 +63,7 @@ def can_be_last(x: torch.Tensor) -> bool:
 
 def can_be_tuned(dtype: torch.dtype) -> bool:
     """Whether tunekit tunes that dtype."""
-    return _name(dtype) in ITEMSIZES
+    return _name(dtype) in DTYPES
 
 
 def problem_of(module: Fused, x: torch.Tensor, dtype: torch.dtype | None = None) -> Problem:
