@@ -43,8 +43,8 @@ class EventLines:
             case Began(problem, shape, total, known):
                 self._done, self._total = known, total
                 return (
-                    f"{problem.kernel} {sizes_text(problem, shape)} {problem.dtype} on {problem.device}: up "
-                    f"to {total} configurations, {known} known"
+                    f"{problem.kernel} {sizes_text(problem, shape)} {problem.dtype} on "
+                    f"{problem.device}: up to {total} configurations, {known} known"
                 )
             case Offered(count, off_list):
                 return f"first {count} imported ones, {off_list} with values off the space's lists"

@@ -35,8 +35,8 @@ class Device:
         shared_bytes_per_sm: shared memory of an SM.
         shared_bytes_per_block: shared memory a block can opt in to.
         source: where the figures come from, one line.
-        tensor_flops_per_s: dense matrix products of 16-bit operands, added up in float32; half of it
-            in TF32. The data sheets' figures; 0 where it is not known.
+        tensor_flops_per_s: dense matrix products of 16-bit operands, added up in float32; half of
+            it in TF32. The data sheets' figures; 0 where it is not known.
         max_threads_per_block: threads a block can have.
         registers_per_sm: 32-bit registers of an SM.
         max_registers_per_thread: registers a thread can use.

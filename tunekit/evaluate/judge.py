@@ -76,8 +76,9 @@ class Judge:
         same_bits(one, one.clone())
 
     def error_of(self, outputs: Sequence[torch.Tensor]) -> float:
-        """Largest error of the outputs in units of what is allowed; buffers after them are not
-        looked at.
+        """Largest error of the outputs in units of what is allowed.
+
+        Buffers after them are not looked at.
         """
         results = tuple(outputs[: len(self._expected)])
         if self._passed is not None and all(map(same_bits, results, self._passed)):

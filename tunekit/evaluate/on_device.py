@@ -283,7 +283,7 @@ class DeviceEvaluator:
 def zeroed_by(
     launch: Launch, config: Config, sets: Sequence[Sequence[torch.Tensor]]
 ) -> list[list[torch.Tensor]]:
-    """Of each set of outputs what is zeroed as a part of a launch; nothing where that is no part."""
+    """Of each set of outputs what is zeroed as a part of a launch; nothing where it is no part."""
     places = [index for index in range(len(launch.outputs)) if launch.start_of(index) == 0]
     if launch.zeroes is None or not places or not launch.zeroes(config):
         return []

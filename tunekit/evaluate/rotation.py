@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from tunekit.evaluate.guards import FINITE, prepare_all
-from tunekit.evaluate.tensors import clone_of, empty_as
+from tunekit.evaluate.tensors import clone_of
 from tunekit.kernels.plan import Launch
 
 _MOST_SETS = 256

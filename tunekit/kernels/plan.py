@@ -157,8 +157,8 @@ class Launch:
         outputs: metadata of each output: the results, then auxiliary buffers.
         result_count: how many of the outputs are results; None is all of them.
         starts: what each output holds before every launch; empty is anything at all.
-        zeroes: from a configuration to whether it needs the zeros at all; None is that all do. Where
-            that differs, zeroing is part of what a configuration costs, and of its time.
+        zeroes: from a configuration to whether it needs the zeros at all; None is that all do.
+            Where that differs, zeroing is part of what a configuration costs, and of its time.
         heuristics: further arguments, each from all the others by name.
         dims: the sizes the launch depends on.
         grid: from a configuration to the number of programs on axes 0, 1, 2.
