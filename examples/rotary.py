@@ -82,7 +82,9 @@ def reference(q, k, cos, sin):
         },
         "constraints": {
             "tile_fits_registers": "BLOCK_ROWS * head_dim <= num_warps * 32 * 64",
-            "loads_are_wide": "BLOCK_ROWS * head_dim * itemsize >= num_warps * 32 * 16",
+            "loads_are_wide": (
+                "num_warps <= 4 or BLOCK_ROWS * head_dim * itemsize >= num_warps * 32 * 16"
+            ),
         },
     },
 )

@@ -214,7 +214,7 @@ def test_no_two_threads_parse_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             overlaps.append(function)
 
     monkeypatch.setattr(JITCallable, "parse", parse)
-    with compile._one_parse_at_a_time(), ThreadPoolExecutor(4) as executor:
+    with compile.one_parse_at_a_time(), ThreadPoolExecutor(4) as executor:
         list(executor.map(JITCallable.parse, range(500)))
     assert overlaps == []
     assert JITCallable.parse is parse

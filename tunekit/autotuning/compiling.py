@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import triton
 
 from tunekit.core.evaluation import Binary, Status
-from tunekit.evaluate.compile import _binary, _one_parse_at_a_time
+from tunekit.evaluate.compile import binary_of, one_parse_at_a_time
 from tunekit.evaluate.job import Outcome
 from tunekit.evaluate.text import full_text, one_line
 
@@ -35,7 +35,7 @@ def compile_all(
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tunekit-compile")
     mode = triton.AsyncCompileMode(executor, ignore_errors=True)
     begun: dict[Key, Any] = {}
-    with _one_parse_at_a_time(), mode:
+    with one_parse_at_a_time(), mode:
         for key, start in begin.items():
             try:
                 begun[key] = start()
@@ -65,4 +65,4 @@ def _binary_of(kernel: Any) -> Binary | None:
     """None where nothing was compiled, in the interpreter, and of a GPU that is not NVIDIA's."""
     if "cubin" not in getattr(kernel, "asm", {}):
         return None
-    return _binary(kernel)
+    return binary_of(kernel)

@@ -117,7 +117,7 @@ def compile_launch(launch: Launch, config: Config, scalars: Mapping[str, float])
             f"the compiler cannot write its files: {where}{error.strerror}; make room, or set "
             "TRITON_CACHE_DIR and TMPDIR to folders that have it"
         ) from error
-    return Compiled(kernel, _binary(kernel))
+    return Compiled(kernel, binary_of(kernel))
 
 
 def compile_ahead(
@@ -128,7 +128,7 @@ def compile_ahead(
     Failures show when `compile_launch` is called for the same configuration.
     """
     with (
-        _one_parse_at_a_time(),
+        one_parse_at_a_time(),
         ThreadPoolExecutor(threads) as executor,
         triton.AsyncCompileMode(executor, ignore_errors=True),
     ):
@@ -137,7 +137,7 @@ def compile_ahead(
 
 
 @contextmanager
-def _one_parse_at_a_time() -> Iterator[None]:
+def one_parse_at_a_time() -> Iterator[None]:
     """Keep threads from parsing kernels at once.
 
     CPython counts the depth of a syntax tree in one place for all threads: now and then a parse
@@ -167,7 +167,8 @@ def _warmup(launch: Launch, config: Config, scalars: Mapping[str, float]) -> Any
     return launch.function.warmup(**arguments, grid=launch.grid(config))
 
 
-def _binary(kernel: Any) -> Binary:
+def binary_of(kernel: Any) -> Binary:
+    """What the compiler made, of Triton's CompiledKernel for an NVIDIA GPU."""
     cubin, ptx = kernel.asm["cubin"], kernel.asm["ptx"]
     num_warps, shared_bytes = int(kernel.metadata.num_warps), int(kernel.metadata.shared)
     resources = read_resources(cubin)
