@@ -142,7 +142,7 @@ counters = st.builds(
     Counter,
     evaluation=uids,
     name=printable.filter(bool),
-    value=st.floats(-1e30, 1e30) | st.integers(-(2**60), 2**60),
+    value=st.floats(-1e30, 1e30) | st.integers(-(2**53), 2**53),
     unit=printable,
     tool=printable.filter(bool),
     created_at=st.just("2026-01-31T23:59:59.5+00:00"),
