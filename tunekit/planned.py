@@ -13,20 +13,12 @@ from torch.compiler import is_dynamo_compiling
 from tunekit.core.problem import DTYPES, parse_dtype
 from tunekit.errors import KernelError
 from tunekit.kernels.draft import Draft
-from tunekit.kernels.from_plan import (
-    MakeInputs,
-    Shapes,
-    draw_from,
-    metas_from,
-    plan_from,
-    scalars_of,
-    size_names,
-    space_from,
-    tensors_of,
-)
+from tunekit.kernels.from_plan import plan_from, scalars_of, tensors_of
+from tunekit.kernels.inline_space import space_from
 from tunekit.kernels.interpreted import mend_bfloat16
 from tunekit.kernels.kernel import CheckShape, Kernel, Tolerance
 from tunekit.kernels.plan import Launch, TensorMeta
+from tunekit.kernels.plan_inputs import MakeInputs, Shapes, draw_from, metas_from, size_names
 from tunekit.runtime.outputs import launched_as_before, results_of
 
 _Tolerances = tuple[float, float] | Mapping[str, tuple[float, float]]

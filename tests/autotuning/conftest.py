@@ -33,7 +33,6 @@ class Clock:
     """
 
     protocol = "clock-1"
-    races = True
 
     def __init__(self) -> None:
         self.table: Callable[[Config], float] = lambda config: 100.0 / config.get("BLOCK", 1)

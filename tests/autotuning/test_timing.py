@@ -12,7 +12,7 @@ from tunekit.autotuning import rotating, timing
 from tunekit.autotuning.copies import Arguments
 from tunekit.autotuning.live import Decorated
 from tunekit.autotuning.rotating import Sets, sets_of
-from tunekit.autotuning.timing import BenchTiming, GraphTiming, StreamedSets, timer_of
+from tunekit.autotuning.timing import BenchTiming, GraphTiming, Racing, StreamedSets, timer_of
 from tunekit.core.config import Config
 from tunekit.core.device import DEVICES
 
@@ -87,8 +87,8 @@ def test_a_benchmark_of_ones_own_gives_milliseconds() -> None:
         found = BenchTiming(do_bench).measured(Config(BLOCK=1), launched.append, sets, None)
         assert found.samples_us == (2000.0,)
     assert launched == ["reset", 0, "reset", 0]
-    with pytest.raises(NotImplementedError):
-        BenchTiming(print).raced({}, sets, 8)
+    assert not isinstance(BenchTiming(print), Racing)
+    assert isinstance(GraphTiming(0), Racing)
 
 
 class Stream:

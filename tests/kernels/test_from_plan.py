@@ -14,10 +14,12 @@ from tunekit.core.config import Config
 from tunekit.core.device import DEVICES, Device
 from tunekit.core.space import Space
 from tunekit.errors import KernelError, ShapeError, SpaceError
-from tunekit.kernels.from_plan import scalars_of, size_names, space_from, tensors_of
+from tunekit.kernels.from_plan import scalars_of, tensors_of
+from tunekit.kernels.inline_space import space_from
 from tunekit.kernels.jit import is_jit
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Input, Integer, Output, Scalar, TensorMeta
+from tunekit.kernels.plan_inputs import size_names
 
 DEVICE = DEVICES["rtx4090"]
 SPACE = {"BLOCK": [64, 16], "num_warps": [4]}

@@ -18,7 +18,7 @@ from tunekit.autotuning.serving import OnMiss
 from tunekit.core.config import Config
 from tunekit.core.space import Space
 from tunekit.errors import KernelError, UsageError
-from tunekit.kernels.from_plan import space_from
+from tunekit.kernels.inline_space import space_from
 from tunekit.kernels.jit import beneath, is_jit
 
 SpaceLike = Space | str | os.PathLike[str] | Mapping[str, Any]

@@ -16,7 +16,7 @@ from tunekit.autotuning.comparing import Expected
 from tunekit.autotuning.compiling import compile_all
 from tunekit.autotuning.copies import Arguments, memory_of
 from tunekit.autotuning.rotating import Sets, sets_of
-from tunekit.autotuning.timing import Timing
+from tunekit.autotuning.timing import Racing, Timing
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.evaluation import Status, VerifiedBy
@@ -223,7 +223,9 @@ class Live:
             disturbance=measured.disturbance,
         )
 
-    def race(self, configs: Sequence[Config], rounds: int) -> tuple[list[tuple[float, ...]], str]:
+    def race(
+        self, timing: Racing, configs: Sequence[Config], rounds: int
+    ) -> tuple[list[tuple[float, ...]], str]:
         """Interleaved samples of each, and what disturbed them."""
         launches = {
             config: lambda place, given=self._configs[config]: self._decorated.launch(
@@ -231,7 +233,7 @@ class Live:
             )
             for config in configs
         }
-        return self._timing.raced(launches, self._sets, rounds)
+        return timing.raced(launches, self._sets, rounds)
 
     def fault(self, config: Config) -> str:
         """What is wrong with what it leaves now; empty if nothing."""

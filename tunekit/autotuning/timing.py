@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -27,16 +27,19 @@ class Timing(Protocol):
 
     Attributes:
         protocol: name and version of how; results of different protocols are not compared.
-        races: whether it can tell near equals apart by taking them in turn.
     """
 
     protocol: str
-    races: bool
 
     def measured(
         self, config: Config, launch: Launch, sets: Sets, hopeless_us: float | None
     ) -> Measurement:
         """Samples of one configuration, in µs."""
+
+
+@runtime_checkable
+class Racing(Timing, Protocol):
+    """One that can tell near equals apart, by taking them in turn."""
 
     def raced(
         self, launches: Mapping[Config, Launch], sets: Sets, rounds: int
@@ -52,7 +55,6 @@ class GraphTiming:
     """
 
     protocol = f"autotune-{GRAPH_PROTOCOL}"
-    races = True
 
     def __init__(self, index: int) -> None:
         self._watch = Watch(index)
@@ -101,14 +103,13 @@ class GraphTiming:
 
 
 class BenchTiming:
-    """A person's own benchmark: `do_bench(call, quantiles)`, as Triton calls it.
+    """A person's own benchmark: `do_bench(call, quantiles)`, as Triton calls it; it does not race.
 
     Args:
         do_bench: gives milliseconds, one or one for each quantile.
     """
 
     protocol = "autotune-do_bench"
-    races = False
     _QUANTILES = (0.5, 0.2, 0.8)
 
     def __init__(self, do_bench: Callable[..., Any]) -> None:
@@ -126,12 +127,6 @@ class BenchTiming:
         given = self._do_bench(call, quantiles=self._QUANTILES)
         median_ms = given[0] if isinstance(given, Sequence) else given
         return Measurement((float(median_ms) * 1e3,))
-
-    def raced(
-        self, launches: Mapping[Config, Launch], sets: Sets, rounds: int
-    ) -> tuple[list[tuple[float, ...]], str]:
-        """It cannot take turns."""
-        raise NotImplementedError
 
 
 class StreamedSets:

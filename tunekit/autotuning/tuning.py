@@ -17,7 +17,7 @@ import triton
 from tunekit._version import __version__
 from tunekit.autotuning.live import Decorated, GpuLostError, Live
 from tunekit.autotuning.problem import Described
-from tunekit.autotuning.timing import BenchTiming, GraphTiming, Timing
+from tunekit.autotuning.timing import BenchTiming, GraphTiming, Racing, Timing
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Decision, Evaluation, Provenance, Source, Status
 from tunekit.errors import ClaimedError, NothingTunedError, StoreError
@@ -273,8 +273,8 @@ class _Run:
         rows = {row.config: row for row in verified}
         finalists = [Finalist(row.config, row.samples_us, row.binary) for row in verified]
         stopped = "as its own benchmark says"
-        if self._timing.races:
-            finalists, rows, stopped = self._raced(live, finalists, default, rows)
+        if isinstance(self._timing, Racing):
+            finalists, rows, stopped = self._raced(self._timing, live, finalists, default, rows)
         verdict = decide(finalists, default)
         entered = [rows[each.config] for each in finalists]
         winner = entered[verdict.winner]
@@ -286,6 +286,7 @@ class _Run:
 
     def _raced(
         self,
+        timing: Racing,
         live: Live,
         measured: Sequence[Finalist],
         default: Config,
@@ -297,7 +298,7 @@ class _Run:
         disturbances: list[str] = []
 
         def sample(rounds: int) -> list[tuple[float, ...]]:
-            series, disturbance = live.race(configs, rounds)
+            series, disturbance = live.race(timing, configs, rounds)
             if disturbance:
                 disturbances.append(disturbance)
             return series

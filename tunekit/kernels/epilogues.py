@@ -118,6 +118,7 @@ def silu(x):
 @triton.jit
 def gelu(x):
     """Exact GELU, x·Φ(x), of blocks of any shape: Φ(-|x|) as in `gelu_nonpositive`."""
+    # Written out again: shared, it would change the hash under which that one's rows ship.
     z = tl.abs(x)
     p = -1.2158488438274162e-08 * z + 4.517607408160984e-07
     p = p * z - 6.914965524629224e-06

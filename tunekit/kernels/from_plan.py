@@ -1,31 +1,21 @@
-"""A kernel from a plan that a person wrote: shapes, inputs and slots follow from it."""
+"""A plan from one that a person wrote: run on stand-ins, what it returns checked."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-
-from tunekit.core.config import Config
+from tunekit.core.config import LAUNCH_OPTIONS
 from tunekit.core.device import Device
 from tunekit.core.space import Space
 from tunekit.errors import KernelError, TunekitError
 from tunekit.kernels.draft import Draft, resolve
 from tunekit.kernels.jit import beneath, is_jit
 from tunekit.kernels.plan import Constant, Launch, Plan, Scalar, TensorMeta
+from tunekit.kernels.plan_inputs import Shapes
 from tunekit.kernels.source_hash import counts
 from tunekit.kernels.stand_ins import stand_in
-
-if TYPE_CHECKING:
-    from tunekit.kernels.kernel import Draw, InputMetas
-
-Shapes = Mapping[str, Sequence[str | int]]
-MakeInputs = Callable[..., Any]
-
-LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
-"""Axes that Triton's launch takes, whether or not the function has an argument of that name."""
 
 
 def tensors_of(function: Callable[..., Any]) -> list[str]:
@@ -64,37 +54,6 @@ def scalars_of(function: Callable[..., Any], name: str) -> dict[str, float]:
             )
         found[each.name] = float(each.default)
     return found
-
-
-def size_names(shapes: Shapes | None, inputs: MakeInputs | None) -> tuple[str, ...]:
-    """Names of the sizes that state a problem: of `shapes`, else of the hook that makes inputs.
-
-    Where both name them, in the hook's order.
-    """
-    of_hook: tuple[str, ...] = ()
-    if inputs is not None:
-        parameters = inspect.signature(inputs).parameters
-        of_hook = tuple(name for name in parameters if name not in _HOOK_TAKES)
-    if shapes is None:
-        return of_hook
-    for tensor, shape in shapes.items():
-        if isinstance(shape, str) or not all(map(_is_size, shape)):
-            raise KernelError(
-                f"shapes= gives {tensor} {shape!r:.60}: expected names of sizes and numbers from 1 "
-                "on, such as ('rows', 64)"
-            )
-    named = (size for shape in shapes.values() for size in shape if isinstance(size, str))
-    found = tuple(dict.fromkeys(named))
-    if not found:
-        raise KernelError("shapes= names no size: something has to state the problem")
-    return of_hook if set(of_hook) == set(found) else found
-
-
-def _is_size(size: object) -> bool:
-    return size.isidentifier() if isinstance(size, str) else type(size) is int and size > 0
-
-
-_HOOK_TAKES = ("shape", "dtype", "device")
 
 
 def plan_from(
@@ -240,115 +199,3 @@ def _check_axes(name: str, launch: Launch, space: Space) -> None:
                 f"{name}: {function.fn.__name__} needs {each}, which neither the plan gives nor an "
                 "axis of the space"
             )
-
-
-def metas_from(
-    tensors: Sequence[str],
-    shapes: Shapes | None,
-    sizes: tuple[str, ...],
-    inputs: MakeInputs | None,
-) -> InputMetas:
-    """What tuning at a shape allocates: as the hook makes them, of `shapes`, or of the shape."""
-
-    def metas(shape: Sequence[int], dtype: str) -> tuple[TensorMeta, ...]:
-        if inputs is not None:
-            made = _made(inputs, sizes, shape, dtype, torch.device("meta"))
-            return tuple(TensorMeta.of(each) for each in made)
-        if shapes is None:
-            return (TensorMeta.contiguous(shape, dtype),) * len(tensors)
-        values = dict(zip(sizes, shape, strict=True))
-        return tuple(
-            TensorMeta.contiguous(
-                [values[each] if isinstance(each, str) else each for each in shapes[tensor]], dtype
-            )
-            for tensor in tensors
-        )
-
-    return metas
-
-
-def draw_from(sizes: tuple[str, ...], inputs: MakeInputs | None) -> Draw | None:
-    """What fills tensors with the values of the hook."""
-    if inputs is None:
-        return None
-
-    def draw(tensors: Sequence[torch.Tensor], shape: Sequence[int], dtype: str) -> None:
-        for tensor, made in zip(
-            tensors, _made(inputs, sizes, shape, dtype, tensors[0].device), strict=True
-        ):
-            tensor.copy_(made)
-
-    return draw
-
-
-def _made(
-    inputs: MakeInputs,
-    sizes: tuple[str, ...],
-    shape: Sequence[int],
-    dtype: str,
-    device: torch.device,
-) -> tuple[torch.Tensor, ...]:
-    """What the hook gives.
-
-    Raises:
-        KernelError: something else than tensors, or an exception.
-    """
-    kind = getattr(torch, dtype)
-    named = dict(zip(sizes, shape, strict=True)) if sizes else {"shape": tuple(shape)}
-    try:
-        if sizes:
-            given = inputs(**named, dtype=kind, device=device)
-        else:
-            given = inputs(tuple(shape), dtype=kind, device=device)
-        made: tuple[Any, ...] = (given,) if isinstance(given, torch.Tensor) else tuple(given)
-    except TunekitError:
-        raise
-    except Exception as error:
-        raise KernelError(
-            f"inputs={getattr(inputs, '__name__', 'hook')} fails on {named}, {dtype}, {device}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    for each in made:
-        if not isinstance(each, torch.Tensor) or each.device.type != device.type:
-            what = each.device if isinstance(each, torch.Tensor) else type(each).__name__
-            raise KernelError(
-                f"{getattr(inputs, '__name__', 'inputs')}: expected tensors on the device that it "
-                f"is given, {device}, got {what}"
-            )
-    return made
-
-
-def space_from(space: Any, name: str) -> Space | str:
-    """A space as a person gives it: a name or path, a mapping of axes, or all that a file says.
-
-    Of a mapping of axes the first value of each is the default.
-
-    Raises:
-        SpaceError: it is none.
-    """
-    if isinstance(space, Space | str):
-        return space
-    origin = f"space of {name}"
-    if not isinstance(space, Mapping):
-        return str(space)
-    if "axes" in space:
-        plain = {key: _plain(value) for key, value in space.items()}
-        return Space.of(plain, origin, "inline")
-    axes = {str(axis): _plain(values) for axis, values in space.items()}
-    default = {}  # of what is no axis anything: the space says what is wrong with it
-    for axis, values in axes.items():
-        first = values.get("from") if isinstance(values, dict) else values
-        default[axis] = first[0] if isinstance(first, list) and first else first
-    return Space.of({"axes": axes, "default": default}, origin, "inline")
-
-
-def _plain(value: Any) -> Any:
-    """As TOML would have it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return list(value) if isinstance(value, tuple | range) else value
-
-
-def function_config(config: Config) -> dict[str, int]:
-    """The axes of a configuration that say how much a program does, launch options left out."""
-    return {name: value for name, value in config.items() if name not in LAUNCH_OPTIONS}

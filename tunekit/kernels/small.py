@@ -9,7 +9,6 @@ from tunekit.core.device import Device
 from tunekit.core.problem import ITEMSIZES
 from tunekit.core.space import context
 from tunekit.errors import TunekitError
-from tunekit.kernels.from_plan import function_config
 from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch, alignment_class
 
@@ -48,7 +47,7 @@ def small_shape(
 
 def _candidates(size: int, config: Config) -> Iterator[int]:
     """Smaller sizes of the same divisibility, smallest first."""
-    blocks = [value for value in function_config(config).values() if value <= _MOST_OF_AN_AXIS]
+    blocks = [value for value in config.meta().values() if value <= _MOST_OF_AN_AXIS]
     part = 16 + size % 16 if size % 16 else 16
     before = 1 << max((size - 1).bit_length() - 1, 0)  # with it the next power of two is the same
     whole = -(-2 * max(blocks, default=1) // 16) * 16  # so that the part alone is divisible or not

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from tunekit.core.config import Config
-from tunekit.kernels.from_plan import function_config
 from tunekit.kernels.kernel import Kernel
 from tunekit.testing.place import Place
 from tunekit.testing.planning import BrokenError, RefusedError, default_of, planned, programs
@@ -91,7 +90,7 @@ def _multiples(of: int, rank: int) -> Shape:
 
 
 def _block(config: Config) -> int:
-    blocks = [value for value in function_config(config).values() if value <= _LARGEST_BLOCK]
+    blocks = [value for value in config.meta().values() if value <= _LARGEST_BLOCK]
     return max(blocks, default=16)
 
 
