@@ -25,7 +25,7 @@ from tunekit.records import write_lines
 from tunekit.search import knowledge
 from tunekit.search.knowledge import LEFT_OUT, Knowledge, floor_us, left_out, read_landscapes
 from tunekit.search.landscape import Landscape, Point, landscapes_of, write
-from tunekit.search.transfer import DISTANCES
+from tunekit.search.neighbours import DISTANCES
 from tunekit.store.database import Store
 
 PROBLEM = Problem.of("mish_mish", "0a1b2c", {"n": 2**20}, "float32", "p16", "h100")

@@ -13,7 +13,7 @@ from tunekit.core.config import Config
 from tunekit.core.evaluation import Status
 from tunekit.core.problem import Problem
 from tunekit.search.landscape import Landscape, Point
-from tunekit.search.transfer import DISTANCES, Distances, Transfer, preference
+from tunekit.search.transfer import Transfer
 
 CONFIGS = [
     Config(BLOCK=block, VEC=vec, num_warps=warps)
@@ -315,6 +315,16 @@ class TestFailures:
 
 
 class TestExpectedGain:
+    def test_surprise_widens_what_may_be(self) -> None:
+        """Of two problems with the same neighbours, the one that is unlike them is not done."""
+        landscapes = [_landscape(128, n=2**power) for power in (19, 21, 22)]
+        like, unlike = _make(*landscapes), _make(*landscapes)
+        probes = [Config(BLOCK=128, VEC=vec, num_warps=warps) for vec in (2, 4) for warps in (2, 4)]
+        for probe in probes:
+            like.tell(probe, _time_us(probe, 128))
+            unlike.tell(probe, 10 / _time_us(probe, 128))
+        assert like.expected_gain() < 0.003 < unlike.expected_gain()
+
     @KNOWLEDGE
     def test_infinite_before_and_zero_after(self, landscapes: list[Landscape]) -> None:
         transfer = _make(*landscapes)
@@ -402,84 +412,3 @@ class TestFinite:
         transfer = _make(*landscapes)
         assert set(_told(transfer, 1000, lambda config: 5.0)) == set(CONFIGS)
         assert all(map(math.isfinite, transfer.expected().values()))
-
-
-class TestDistances:
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"dims": (("n", 2**21),)},
-            {"dtype": "float16"},
-            {"kernel": "relu"},
-            {"alignment": "p4"},
-            {"device": "h200"},
-        ],
-    )
-    def test_whatever_differs_makes_it_less_and_both_ways_alike(
-        self, changes: dict[str, str]
-    ) -> None:
-        other = replace(PROBLEM, **changes)  # type: ignore[arg-type]
-        assert 0.0 < DISTANCES.weight(PROBLEM, other) < DISTANCES.weight(PROBLEM, PROBLEM) == 1.0
-        assert DISTANCES.weight(PROBLEM, other) == DISTANCES.weight(other, PROBLEM)
-
-    def test_the_hash_of_a_kernel_does_not_matter(self) -> None:
-        assert DISTANCES.weight(PROBLEM, replace(PROBLEM, kernel_hash="ffff")) == 1.0
-
-    def test_figures(self) -> None:
-        distances = Distances(octaves=2.0, itemsize=0.3, dtype=0.1, kernel=0.5)
-        other = replace(PROBLEM, dims=(("n", 2**23),), dtype="float16", kernel="relu")
-        assert distances.weight(PROBLEM, other) == pytest.approx(
-            math.exp(-(1.5**2 + 0.3 + 0.5) / 2)
-        )
-        halves = (replace(PROBLEM, dtype=name) for name in ("float16", "bfloat16"))
-        assert distances.weight(*halves) == pytest.approx(math.exp(-0.1 / 2))
-
-    def test_every_size_counts(self) -> None:
-        one, other = (
-            replace(PROBLEM, dims=dims) for dims in ((("k", 8), ("n", 8)), (("k", 16), ("n", 4)))
-        )
-        assert Distances(octaves=1.0).weight(one, other) == pytest.approx(math.exp(-1))
-
-    def test_a_size_may_be_zero(self) -> None:
-        """As may another project's: whole numbers from 0."""
-        none = replace(PROBLEM, dims=(("n", 0),))
-        assert 0.0 <= DISTANCES.weight(PROBLEM, none) < 1.0
-        assert DISTANCES.weight(PROBLEM, none) == DISTANCES.weight(none, PROBLEM)
-        assert DISTANCES.weight(none, none) == 1.0
-
-
-class TestPreference:
-    def test_the_share_of_the_neighbours_it_serves_by_weight(self) -> None:
-        near, far = _landscape(128), _landscape(512, n=2**23)
-        weights = [DISTANCES.weight(PROBLEM, each.problem) for each in (near, far)]
-        shares = preference(PROBLEM, CONFIGS, [near, far])
-        assert list(shares) == CONFIGS
-        assert shares[_best(128)] == pytest.approx(weights[0] / sum(weights))
-        assert shares[_best(512)] == pytest.approx(weights[1] / sum(weights))
-        assert {shares[config] for config in CONFIGS[:8]} == {0.0}
-
-    def test_half_a_percent_over_the_best_is_as_good(self) -> None:
-        points = [
-            Point(config, Status.OK, time_us)
-            for config, time_us in zip(CONFIGS, (1.0, 1.0049, 1.0051), strict=False)
-        ]
-        landscape = Landscape(PROBLEM, tuple(points))
-        assert list(preference(PROBLEM, CONFIGS[:4], [landscape]).values()) == [1, 1, 0, 0]
-
-    def test_the_best_of_a_neighbour_may_be_no_candidate(self) -> None:
-        others = [config for config in CONFIGS if config != _best(256)]
-        assert set(preference(PROBLEM, others, [_landscape()]).values()) == {0.0}
-
-    def test_what_failed_or_is_unknown_at_a_neighbour_does_not_serve_it(self) -> None:
-        landscapes = [
-            _landscape(),
-            _landscape(failed=[_best(256)]),
-            _landscape(configs=CONFIGS[:9]),
-        ]
-        assert preference(PROBLEM, CONFIGS, landscapes)[_best(256)] == pytest.approx(1 / 3)
-
-    def test_without_neighbours_nothing_is_preferred(self) -> None:
-        stranger = _landscape()
-        stranger = replace(stranger, problem=replace(stranger.problem, dims=(("m", 1),)))
-        assert preference(PROBLEM, CONFIGS, []) == dict.fromkeys(CONFIGS, 0.0)
-        assert preference(PROBLEM, CONFIGS, [stranger]) == dict.fromkeys(CONFIGS, 0.0)

@@ -15,7 +15,7 @@ from tunekit.search import race
 from tunekit.search.decide import Finalist, decide, rank_estimates
 from tunekit.search.events import Raced
 from tunekit.search.landscape import Landscape
-from tunekit.search.transfer import preference
+from tunekit.search.neighbours import preference
 
 if TYPE_CHECKING:
     from tunekit.search.session import Session

@@ -14,7 +14,7 @@ from tunekit.core.evaluation import Evaluation, Source
 from tunekit.core.problem import Problem
 from tunekit.search import landscape as recorded
 from tunekit.search.landscape import Landscape, landscapes_of
-from tunekit.search.transfer import DISTANCES
+from tunekit.search.neighbours import DISTANCES
 from tunekit.store.database import Store
 
 FLOOR_KERNEL = "identity"

@@ -1,4 +1,4 @@
-"""What other problems' landscapes say about this one, and what to measure next.
+"""What to measure next, learning from other problems' landscapes and from each measurement.
 
 Of every configuration a time relative to the best is expected before anything is measured: the mean
 over the recorded problems, the nearer ones weighing more. How they differ from that mean says which
@@ -11,76 +11,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tunekit.core.config import Config
-from tunekit.core.problem import ITEMSIZES, Problem
+from tunekit.core.problem import Problem
+from tunekit.search.gaussian import NOISE, Array, condition, likeness
 from tunekit.search.landscape import Landscape
+from tunekit.search.neighbours import (
+    DISTANCES,
+    STRANGE_DEVIATION,
+    STRANGE_STEPS,
+    WORST,
+    Distances,
+    Neighbours,
+)
 
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Distances:
-    """How far problems are from each other: what is added to the square of the distance.
-
-    Chosen by hand on the recorded landscapes of an H100; benchmarks/search.py judges them there
-    with whole sizes and ops left out, and on an H200 that had no part in it.
-
-    Attributes:
-        octaves: a size that differs by so many powers of two is at distance 1.
-        itemsize, dtype, kernel, alignment, device: when these differ; `dtype` counts only where the
-            itemsize is the same.
-    """
-
-    octaves: float = 2.2
-    itemsize: float = 4.0
-    dtype: float = 0.2
-    kernel: float = 0.7
-    alignment: float = 3.0
-    device: float = 2.0
-
-    def weight(self, one: Problem, other: Problem) -> float:
-        """exp(−d²/2) of the distance d; 0 where the sizes have other names."""
-        sizes, others = dict(one.dims), dict(other.dims)
-        if sizes.keys() != others.keys():
-            return 0.0
-        octaves = (_octaves(sizes[name]) - _octaves(others[name]) for name in sizes)
-        square = sum((step / self.octaves) ** 2 for step in octaves)
-        if one.dtype != other.dtype:
-            same = ITEMSIZES.get(one.dtype) == ITEMSIZES.get(other.dtype)
-            square += self.dtype if same else self.itemsize
-        square += self.kernel * (one.kernel != other.kernel)
-        square += self.alignment * (one.alignment != other.alignment)
-        square += self.device * (one.device != other.device)
-        return math.exp(-square / 2)
-
-
-DISTANCES = Distances()
-
-
-def _octaves(value: int) -> float:
-    return math.log2(max(value, 0.5))  # a size or an axis may be 0: one step below 1
-
-
-_WORST = 0.4
-"""Log times above the best by more are cut: how bad a bad one is teaches nothing."""
-_OWN_DEVIATION, _STRANGE_DEVIATION = 0.015, 0.15
-"""Deviation of what is a problem's own, in log time: with neighbours, and with none."""
-_OWN_STEPS, _STRANGE_STEPS = 0.8, 1.6
-"""Steps along an axis over which what is a problem's own stays alike."""
+_OWN_DEVIATION, _OWN_STEPS = 0.015, 0.8
+"""With neighbours: deviation of what is a problem's own, in log time, and over how many steps along
+an axis that stays alike."""
 _LEVEL_DEVIATION = 0.1
 """Deviation of a problem's level: its best time is not known beforehand."""
-_NOISE = 0.004
-"""Deviation of a measurement, in log time."""
 _OUTLYING = 4.0
 """Deviations above what is expected at which a measurement is cut."""
-_LEAST_WEIGHT = 1e-6
-_AS_GOOD = 0.005
-"""Log time above a problem's best that still counts as good there."""
+_FEW, _MOST_SURPRISED = 4, 4.0
+"""Measurements from which their surprise counts, and how many times as wide it makes deviations."""
+_DIGITS = 9
+"""Of expected gains: what differs by less is equal, whatever a processor rounds to."""
 
 
 class Transfer:
@@ -108,14 +65,13 @@ class Transfer:
     ) -> None:
         self._configs = list(configs)
         self._place = {config: index for index, config in enumerate(self._configs)}
-        table, weights = _table(problem, self._place, landscapes, distances)
-        self.neighbours = len(weights)
-        self._mean, learned = _moments(table, weights)
-        strange = math.exp(-float(weights.sum()))
-        deviation = _between(_OWN_DEVIATION, _STRANGE_DEVIATION, strange)
-        steps = _between(_OWN_STEPS, _STRANGE_STEPS, strange)
-        own = deviation**2 * _likeness(self._configs, steps)
-        self._covariance = learned + own + _LEVEL_DEVIATION**2
+        neighbours = Neighbours.of(problem, self._configs, landscapes, distances)
+        self.neighbours = len(neighbours.weights)
+        self._mean, learned = neighbours.moments()
+        strange = math.exp(-float(neighbours.weights.sum()))
+        deviation = _between(_OWN_DEVIATION, STRANGE_DEVIATION, strange)
+        own = likeness(self._configs, _between(_OWN_STEPS, STRANGE_STEPS, strange))
+        self._covariance = learned + deviation**2 * own + _LEVEL_DEVIATION**2
         places = (self._place[config] for config in first if config in self._place)
         self._first = list(dict.fromkeys(places))
         self._logs: dict[int, float] = {}
@@ -183,109 +139,37 @@ class Transfer:
             mean, deviation = self._posterior(logs)
             best = min(logs.values(), default=None)
             score = -mean if best is None else _expected_gain(best, mean, deviation)
+            score = np.round(score, _DIGITS)
             supposed = [max(left, key=lambda index: (score[index], -index))]
             chosen += supposed
 
     def _posterior(self, logs: dict[int, float]) -> tuple[Array, Array]:
-        """Mean and deviation of every log time, given some (Rasmussen and Williams, eq. 2.23-24).
+        """Mean and deviation of every log time, given some.
 
         The level of the problem is the median of what was measured above what was expected; its
-        own uncertainty is part of the covariance.
+        own uncertainty is part of the covariance. Where the measurements surprise, the others may
+        too: deviations widen by the scale under which the measurements are likeliest.
         """
         variance = self._covariance.diagonal()
         if not logs:
             return self._mean, np.sqrt(variance)
         seen = list(logs)
-        measured = np.array(list(logs.values()))
-        above = measured - self._mean[seen]
-        level = float(np.median(above))
-        across = self._covariance[seen]
-        among = across[:, seen] + _NOISE**2 * np.eye(len(seen))
-        gain = np.linalg.solve(among, across)
+        above = np.array(list(logs.values())) - self._mean[seen]
+        told = len(self._logs)  # the first of them; the others are supposed to be as expected
+        level = float(np.median(above[:told])) if told else 0.0
         # What is far slower than expected teaches no more than that: it may be one bad sample.
-        own = np.sqrt(np.maximum(variance[seen] - _LEVEL_DEVIATION**2, 0.0) + _NOISE**2)
-        residual = np.minimum(above - level, np.minimum(_OUTLYING * own, _WORST))
-        mean = level + self._mean + residual @ gain
-        left = variance - np.einsum("ij,ij->j", across, gain)
-        return mean, np.sqrt(np.maximum(left, 1e-12))
-
-
-def preference(
-    problem: Problem,
-    configs: Sequence[Config],
-    landscapes: Iterable[Landscape],
-    distances: Distances = DISTANCES,
-) -> dict[Config, float]:
-    """What to prefer where measurements cannot decide: what also serves neighbouring problems.
-
-    Returns:
-        For each configuration the share of them, by weight, where it is as good as the best.
-    """
-    place = {config: index for index, config in enumerate(configs)}
-    table, weights = _table(problem, place, landscapes, distances)
-    if not len(weights):
-        return dict.fromkeys(configs, 0.0)
-    good = np.where(np.isnan(table), False, table <= _AS_GOOD)
-    shares = (good * weights[:, None]).sum(axis=0) / weights.sum()
-    return dict(zip(configs, shares.tolist(), strict=True))
-
-
-def _table(
-    problem: Problem,
-    place: dict[Config, int],
-    landscapes: Iterable[Landscape],
-    distances: Distances,
-) -> tuple[Array, Array]:
-    """Log times over the best's, a row a neighbouring problem, NaN where unknown; and weights."""
-    rows, weights = [], []
-    for landscape in landscapes:
-        weight = distances.weight(problem, landscape.problem)
-        shared = [config for config in landscape.times_us if config in place]
-        if weight < _LEAST_WEIGHT or not shared:
-            continue
-        row = np.full(len(place), np.nan)
-        best_us = landscape.best.time_us or math.inf
-        for config in shared:
-            row[place[config]] = min(math.log(landscape.times_us[config] / best_us), _WORST)
-        rows.append(row)
-        weights.append(weight)
-    if not rows:
-        return np.empty((0, len(place))), np.empty(0)
-    return np.stack(rows), np.array(weights)
-
-
-def _moments(table: Array, weights: Array) -> tuple[Array, Array]:
-    """Weighted mean and covariance of the columns, over the rows that have them.
-
-    A column that no row has is expected at the mean of the others.
-    """
-    count = table.shape[1]
-    if not len(weights):
-        return np.zeros(count), np.zeros((count, count))
-    known = ~np.isnan(table)
-    weighted = known * weights[:, None]
-    total = weighted.sum(axis=0)
-    sums = (np.where(known, table, 0.0) * weights[:, None]).sum(axis=0)
-    there = total > 0
-    mean = np.full(count, (sums[there] / total[there]).mean())
-    mean[there] = sums[there] / total[there]
-    deviations = np.where(known, table - mean, 0.0)
-    together = weighted.T @ known
-    products = (deviations * weights[:, None]).T @ deviations
-    return mean, np.where(together > 0, products / np.where(together > 0, together, 1.0), 0.0)
+        own = np.sqrt(np.maximum(variance[seen] - _LEVEL_DEVIATION**2, 0.0) + NOISE**2)
+        residual = np.minimum(above - level, np.minimum(_OUTLYING * own, WORST))
+        found = condition(self._covariance, seen, residual)
+        deviation = np.sqrt(np.maximum(found.variance, 1e-12))
+        if told >= _FEW:
+            surprise = found.surprise * len(seen) / told  # what is supposed adds nothing to it
+            deviation *= min(math.sqrt(max(surprise, 1.0)), _MOST_SURPRISED)
+        return level + self._mean + found.shift, deviation
 
 
 def _between(one: float, other: float, share: float) -> float:
     return one + share * (other - one)
-
-
-def _likeness(configs: Sequence[Config], steps: float) -> Array:
-    """exp(−d²/2) of the distance between configurations; so many doublings of an axis are 1."""
-    axes = list(configs[0]) if configs else []
-    places: Array = np.array([[_octaves(config[axis]) for axis in axes] for config in configs])
-    square = (((places[:, None] - places[None]) / steps) ** 2).sum(axis=-1)
-    likeness: Array = np.exp(-square / 2)
-    return likeness
 
 
 def _expected_gain(best: float, mean: Array, deviation: Array) -> Array:
