@@ -170,8 +170,8 @@ class Effort:
         union: winners, at most, that are tried at every shape.
     """
 
-    trials: int = 28
-    seconds: float = 5.0
+    trials: int = 60
+    seconds: float = 12.0
     rounds: int = 15
     union: int = 10
 

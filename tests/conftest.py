@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -24,10 +28,19 @@ settings.register_profile("tunekit", deadline=None)
 settings.load_profile("tunekit")
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
 @pytest.fixture(scope="session")
 def triton_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One compile cache for the session: a cold one for each test would cost seconds a test."""
-    return tmp_path_factory.mktemp("triton-cache")
+    """One compile cache for the session: a cold one for each test would cost seconds a test.
+
+    The processes of pytest-xdist share it, as processes of one person do.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "triton-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +57,76 @@ def isolated_home(
     monkeypatch.delenv("TUNEKIT_DB", raising=False)
     monkeypatch.delenv("TUNEKIT_LOG", raising=False)
     return home
+
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPython]:
+    """Runs programs in processes of their own that need not import PyTorch: see torch_imported.py.
+
+    Called with what follows `python`: -m MODULE, -c PROGRAM or FILE, and arguments; and with
+    variables of the environment. `cwd` is the repository unless it says otherwise, and with
+    `merged` what goes to standard error is in `stdout` too.
+    """
+    folder = tmp_path_factory.mktemp("programs")
+    outer = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("torch_imported.py")],
+        env=outer,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        requests, answers = process.stdin, process.stdout
+
+        def run(
+            *arguments: object, cwd: Path = ROOT, merged: bool = False, **variables: str
+        ) -> subprocess.CompletedProcess[str]:
+            said = [folder / "stdout", folder / ("stdout" if merged else "stderr")]
+            for path in said:
+                path.write_bytes(b"")
+            request = {
+                "arguments": [str(each) for each in arguments],
+                "environment": os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+                "cwd": str(cwd),
+                "stdout": str(said[0]),
+                "stderr": str(said[1]),
+            }
+            try:
+                requests.write(json.dumps(request) + "\n")
+                requests.flush()
+                status = int(answers.readline())
+            except BaseException:
+                # Or the answer to a test that took too long were the next one's.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            out, err = (path.read_text() for path in said)
+            return subprocess.CompletedProcess(arguments, status, out, "" if merged else err)
+
+        yield run
+        # A program that a test no longer waits for is not left behind.
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def pass_interpreted(run_python: RunPython) -> Callable[..., None]:
+    """Runs files of tests in Triton's interpreter, where all have to pass.
+
+    In a process of its own: a kernel is interpreted, or not, from its definition on.
+    """
+    # Of the plugins it needs one, for an option of the project's: each costs the process a second.
+    plugins = ["--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+
+    def run(*files: Path) -> None:
+        done = run_python("-m", "pytest", "-q", *plugins, *files, TRITON_INTERPRET="1")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ GELU = """
 
 @pytest.fixture(scope="module")
 def really_tuned(
-    tmp_path_factory: pytest.TempPathFactory, triton_cache: Path
+    tmp_path_factory: pytest.TempPathFactory, triton_cache: Path, run_python: Callable[..., Any]
 ) -> tuple[list[Any], Path]:
     """What `tune --json` printed of one shape in two dtypes, and the database."""
     folder = tmp_path_factory.mktemp("tuned")
@@ -167,13 +167,8 @@ def really_tuned(
         "tune mish_add_hardtanh_scale --target h200 --shapes shapes.txt --dtype float32 "
         "--dtype bf16 --param scale=3 --trials 2 --json --db tuned.db"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "tunekit", *command.split()],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(triton_cache)},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_python(
+        *("-m", "tunekit", *command.split()), cwd=folder, TRITON_CACHE_DIR=str(triton_cache)
     )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout), folder / "tuned.db"

@@ -11,8 +11,8 @@ import re
 import shlex
 import statistics
 import subprocess
-import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,18 +62,7 @@ assert all(weights.grad is not None for weights in unit.parameters())
 """
 
 
-def _run(*command: str, cwd: Path, **variables: str) -> str:
-    """What a command prints; it has to succeed."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def _rows(page: Path, heading: str) -> list[list[str]]:
@@ -111,21 +100,28 @@ def my_ops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_ops_of_the_page_are_right_in_the_interpreter(my_ops: Path) -> None:
+def test_the_ops_of_the_page_are_right_in_the_interpreter(
+    my_ops: Path, run_python: RunPython
+) -> None:
     (my_ops / "launches.py").write_text(LAUNCHES)
-    both = "import runpy; runpy.run_path('try_my_ops.py'); runpy.run_path('launches.py')"
-    _run(sys.executable, "-W", "error", "-c", both, cwd=my_ops, TRITON_INTERPRET="1")
+    strict = "import runpy, warnings; warnings.simplefilter('error')"
+    both = f"{strict}; runpy.run_path('try_my_ops.py'); runpy.run_path('launches.py')"
+    done = run_python("-c", both, cwd=my_ops, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_pages_command_tunes_the_op(my_ops: Path, tmp_path: Path) -> None:
+def test_the_pages_command_tunes_the_op(
+    my_ops: Path, tmp_path: Path, run_python: RunPython
+) -> None:
     command = re.search(r"^    tunekit (tune .*)$", ADDING.read_text(encoding="utf-8"), re.M)
     assert command is not None
     arguments = shlex.split(command[1])
     arguments[arguments.index("--shape") + 1] = "16,250"
     database = tmp_path / "mine.db"
     more = ("--trials", "4", "--target", "rtx4090", "--db", str(database), "--json")
-    printed = _run(sys.executable, "-m", "tunekit", *arguments, *more, cwd=my_ops)
-    (result,) = json.loads(printed)
+    done = run_python("-m", "tunekit", *arguments, *more, cwd=my_ops)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = json.loads(done.stdout)
     assert (result["kernel"], result["evaluated"]) == ("silu_gate", 4)
     assert (result["source"], result["verified_by"]) == ("estimated", "interpreter")
     assert [row.problem.kernel for row in read_cache(database)] == ["silu_gate"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ PAGE = ROOT / "docs" / "your-kernel.md"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ANYTHING = "…"
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def _blocks() -> list[tuple[str, str]]:
@@ -47,52 +49,32 @@ def test_the_page_has_no_other_blocks() -> None:
         assert first.startswith("$ " if language == "console" else "# "), first
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader works, with a `tunekit` on the path that is this one."""
-    made = tmp_path_factory.mktemp("your-kernel")
-    for name, module in (("tunekit", "-m tunekit"), ("python", "")):
-        command = made / "bin" / name
-        command.parent.mkdir(exist_ok=True)
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
-        command.chmod(0o755)
-    return made
+PROGRAMS = {"python": [], "tunekit": ["-m", "tunekit"]}
+"""What a line of the page begins with, after variables, as arguments of Python."""
 
 
-def _run(command: str, folder: Path) -> str:
-    work = folder / "work"
-    work.mkdir(exist_ok=True)
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=work,
-        env={
-            **os.environ,
-            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(folder / "home"),
-            "XDG_DATA_HOME": str(folder / "home" / "data"),
-            "COLUMNS": "200",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+def _run(command: str, folder: Path, run_python: RunPython) -> str:
+    words = shlex.split(command)
+    variables = {"COLUMNS": "200"}
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        variables[name] = value
+    arguments = PROGRAMS[words[0]] + words[1:]
+    done = run_python(*arguments, cwd=folder, merged=True, **variables)
     assert done.returncode == 0, f"$ {command}\n{done.stdout}"
     return done.stdout
 
 
-@pytest.mark.timeout(900)  # a dozen processes that import PyTorch
-def test_the_page_from_top_to_bottom(folder: Path) -> None:
-    (folder / "work").mkdir(exist_ok=True)
+@pytest.mark.timeout(900)  # a dozen processes
+def test_the_page_from_top_to_bottom(tmp_path: Path, run_python: RunPython) -> None:
     for language, text in _blocks():
         if language != "console":
             name = text.splitlines()[0].removeprefix("# ")
-            with (folder / "work" / name).open("a", encoding="utf-8") as file:
+            with (tmp_path / name).open("a", encoding="utf-8") as file:
                 file.write(text)
             continue
         for typed in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             command, _, shown = typed.partition("\n")
-            printed = "".join(f"{_plain(line)}\n" for line in _run(command, folder).splitlines())
+            said = _run(command, tmp_path, run_python)
+            printed = "".join(f"{_plain(line)}\n" for line in said.splitlines())
             assert re.fullmatch(_pattern(shown), printed), f"$ {command}\n{printed}"

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,9 @@ from tunekit.errors import KernelError
 from tunekit.kernels.linear_library import LINEAR_KERNELS
 from tunekit.kernels.registry import find_kernel, library_kernels
 
-HERE = Path(__file__).resolve().parent
 
-
-def test_in_the_interpreter() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-         str(HERE / "linear_ops_interpreted.py")],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=HERE.parent,
-        check=False,
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+def test_in_the_interpreter(pass_interpreted: Callable[..., None]) -> None:
+    pass_interpreted(Path(__file__).with_name("linear_ops_interpreted.py"))
 
 
 def test_each_op_has_a_kernel_of_its_name() -> None:

@@ -1,22 +1,10 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 
 
-def test_the_ops_in_tritons_interpreter() -> None:
-    """A process of its own: a kernel is interpreted, or not, from its definition on."""
-    files = [TESTS / "test_ops.py", TESTS / "ops_interpreted.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
-        cwd=TESTS.parent,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(TESTS.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_ops_in_tritons_interpreter(pass_interpreted: Callable[..., None]) -> None:
+    pass_interpreted(TESTS / "test_ops.py", TESTS / "ops_interpreted.py")

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import pickle
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
@@ -174,18 +172,8 @@ class TestOnTheCpu:
             of(name)(torch.zeros(3, 5))
 
 
-def test_calls_in_tritons_interpreter() -> None:
-    """A process of its own: a kernel is interpreted, or not, from its definition on."""
-    files = TESTS / "planned_interpreted.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", files],
-        cwd=TESTS.parent,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(TESTS.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_calls_in_tritons_interpreter(pass_interpreted: Callable[..., None]) -> None:
+    pass_interpreted(TESTS / "planned_interpreted.py")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,18 +94,11 @@ def test_a_process_without_one_has_to_name_it(monkeypatch: pytest.MonkeyPatch) -
         tunekit.precompile("mish_mish", [(4096,)])
 
 
-def _tunekit(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tunekit", *arguments],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_on_the_command_line_with_no_gpu() -> None:
-    ran = _tunekit("precompile", "identity", "--target", "h200", "--json")
+def test_on_the_command_line_with_no_gpu(run_python: RunPython) -> None:
+    ran = run_python("-m", "tunekit", "precompile", "identity", "--target", "h200", "--json")
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     tuned = read_cache(shipped_database(), kernel="identity", device="h200", immutable=True)
@@ -115,12 +107,12 @@ def test_on_the_command_line_with_no_gpu() -> None:
     assert 0 < said["binaries"] <= said["problems"]
 
 
-def test_mistakes_on_the_command_line() -> None:
+def test_mistakes_on_the_command_line(run_python: RunPython) -> None:
     for arguments, message in (
         (["nope", "--target", "h100"], "unknown kernel 'nope'"),
         (["--target", "h99"], "no GPU named 'h99'"),
     ):
-        ran = _tunekit("precompile", *arguments)
+        ran = run_python("-m", "tunekit", "precompile", *arguments)
         assert ran.returncode != 0
         assert message in ran.stderr
         assert "Traceback" not in ran.stderr

@@ -458,8 +458,12 @@ def test_a_forked_child_writes_what_is_its_own(kernel: Kernel, tmp_path: Path) -
     assert sorted(found) == [3, 6]
 
 
-def run(script: str, path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program under TUNEKIT_RECORD that can call `kernel` on an H100 that is none."""
+Run = Callable[[str, Path], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> Run:
+    """Runs a program under TUNEKIT_RECORD that can call `kernel` on an H100 that is none."""
     begin = f"""
 import os, runpy, sys
 import pytest
@@ -467,16 +471,10 @@ kernel = runpy.run_path({__file__!r})["pretend"](pytest.MonkeyPatch())
 import torch
 from tunekit import ops
 """
-    return subprocess.run(
-        [sys.executable, "-c", begin + script],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TUNEKIT_RECORD": str(path)},
-        capture_output=True,
-        text=True,
-        check=check,
-    )
+    return lambda script, path: run_python("-c", begin + script, TUNEKIT_RECORD=str(path))
 
 
-def test_the_environment_records_until_the_program_ends(tmp_path: Path) -> None:
+def test_the_environment_records_until_the_program_ends(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "calls.jsonl"
     script = """
 for _ in range(4):
@@ -487,17 +485,19 @@ if os.fork() == 0:
 os.wait()
 sys.exit(3)
 """
-    done = run(script, path, check=False)
+    done = run(script, path)
     assert (done.returncode, done.stderr) == (3, "")
     counted = [json.loads(line)["count"] for line in path.read_text().splitlines()]
     assert counted == [1, 4]
-    run("ops.call(kernel, torch.ones(64))", path)
+    assert run("ops.call(kernel, torch.ones(64))", path).returncode == 0
     assert counts(recorded.read(path)) == {64: 6}
 
 
-def test_an_environment_that_cannot_be_written_leaves_the_program_alone(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_written_leaves_the_program_alone(
+    tmp_path: Path, run: Run
+) -> None:
     script = "ops.call(kernel, torch.ones(64)); print('done')"
     done = run(script, tmp_path / "none" / "calls.jsonl")
-    assert done.stdout == "done\n"
+    assert (done.returncode, done.stdout) == (0, "done\n")
     assert done.stderr.count("TunekitWarning: recording: cannot write") == 1
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ FLAT = Config(BLOCK_SIZE=1024, VEC=4, num_warps=4, num_stages=1)
 
 # Its plan does as it is told where it is compiled, not where it is asked for.
 MORTAL = """
-    import os, subprocess, sys, time
+    import gc, os, subprocess, sys, time
     import triton
     from tunekit.kernels.kernel import pointwise
 
@@ -68,6 +69,7 @@ MORTAL = """
     leaves = mortal(lambda: sys.exit(3))
     spawns = mortal(spawn)
     broken = mortal(fail)
+    collects = mortal(gc.collect)
 
     unplanned = pointwise("unplanned", epilogue=identity, reference=lambda x: x)
     object.__setattr__(unplanned, "plan", lambda metas, device: fail())
@@ -110,6 +112,34 @@ def test_each_job_is_answered_with_its_binary_and_its_grid(compilers: Compilers)
     assert found[3].binary == found[1].binary
     assert len({outcome.binary.hash for outcome in found.values() if outcome.binary}) == 3
     assert compilers.outcome(jobs[0]) == found[0]
+
+
+class Doomed:
+    """Garbage, which leaves a line behind when it is collected."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.own = path, self
+
+    def __del__(self) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def test_the_garbage_of_the_parent_is_collected_by_the_parent(
+    compilers: Compilers, mortal: Callable[[str], Job], tmp_path: Path
+) -> None:
+    """Garbage of its own may lie on a GPU, which a fork cannot reach."""
+    path = tmp_path / "collected"
+    job = mortal("collects")
+    gc.disable()
+    try:
+        Doomed(path)
+        assert compilers.outcome(job).status is Status.OK
+        assert not path.exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert path.read_text() == f"{os.getpid()}\n"
 
 
 def test_nothing_is_compiled_twice(compilers: Compilers) -> None:

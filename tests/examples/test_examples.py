@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,6 @@ from tunekit.search.tune import tune
 from tunekit.store.cache import read_cache
 from tunekit.store.database import Store
 
-ROOT = EXAMPLES.parent
 MAIN = [example for example in ALL if example.name not in ("softmax_long", "rms_norm")]
 
 
@@ -35,18 +32,8 @@ def test_every_example_has_its_cases() -> None:
     assert {example.file for example in ALL} == {path.name for path in EXAMPLES.glob("*.py")}
 
 
-def test_in_tritons_interpreter() -> None:
-    """A process of its own: a kernel is interpreted, or not, from its definition on."""
-    file = Path(__file__).with_name("interpreted.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_in_tritons_interpreter(pass_interpreted: Callable[..., None]) -> None:
+    pass_interpreted(Path(__file__).with_name("interpreted.py"))
 
 
 @pytest.mark.parametrize("example", ALL, ids=str)

@@ -77,6 +77,18 @@ def test_operands_are_read_where_they_lie(layout: str, dtype: str) -> None:
     assert _launched(linear_gelu, [x, weight, bias], None, 1) <= 1.0
 
 
+@pytest.mark.parametrize("schedule", [1, 2])
+@pytest.mark.parametrize("layout", ["contiguous", "odd rows"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_tiles_of_three_strips_are_right(dtype: str, layout: str, schedule: int) -> None:
+    x, weight, bias = _inputs(300, 1000, 256, dtype)
+    if layout == "odd rows":
+        x = torch.nn.functional.pad(x, (0, 1))[:, :-1]
+    axes = {"BLOCK_M": 128, "BLOCK_N": 192, "BLOCK_K": 64, "GROUP_M": 8, "SPLIT_K": 1}
+    config = Config(axes | {"SCHEDULE": schedule, "num_warps": 8, "num_stages": 3})
+    assert _launched(linear_gelu, [x, weight, bias], config, 3) <= 1.0
+
+
 @pytest.mark.parametrize("parts", [2, 4, 8])
 def test_a_split_sum_is_right_whoever_comes_last(parts: int) -> None:
     shape = (512, 512, 4096)

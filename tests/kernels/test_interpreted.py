@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +9,11 @@ import triton
 
 from tunekit.kernels.interpreted import mend_bfloat16
 
-ROOT = Path(__file__).resolve().parents[2]
-
 PROGRAM = """
+import warnings
+
+warnings.simplefilter("error")
+
 import torch
 import triton
 import triton.language as tl
@@ -64,15 +65,12 @@ torch.testing.assert_close(product, x.float() @ z.float())
 """
 
 
-def test_bfloat16_is_mended_in_tritons_interpreter(write_module: Callable[..., Path]) -> None:
+def test_bfloat16_is_mended_in_tritons_interpreter(
+    write_module: Callable[..., Path],
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     """A process of its own: a kernel is interpreted, or not, from its definition on."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", write_module(PROGRAM)],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(write_module(PROGRAM), TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

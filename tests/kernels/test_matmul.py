@@ -65,6 +65,10 @@ class TestPlan:
     def test_no_more_programs_than_sms_go_through_tiles(self) -> None:
         assert _launch((2048, 2048, 64)).grid(_config(SCHEDULE=2)) == (132, 1, 1)
         assert _launch((16, 64, 64)).grid(_config(SCHEDULE=2)) == (2, 1, 1)
+
+    def test_three_strips_fill_a_round_of_132_sms(self) -> None:
+        wide = _config(BLOCK_M=128, BLOCK_N=192)
+        assert _launch((4096, 768, 3072)).grid(wide) == (32 * 4, 1, 1)
         # The kernel by pointers has no such schedule.
         pointers = _launch((2048, 2048, 64), device="rtx4090")
         assert pointers.grid(_config(SCHEDULE=2)) == (128 * 64, 1, 1)
@@ -211,6 +215,12 @@ class TestSpace:
                 for k in (1, 100, 4096):
                     space.default(context({"M": m, "N": n, "K": k}, itemsize, DEVICES[slug]))
 
+    def test_strips_are_there_where_they_divide_the_columns(self) -> None:
+        space = linear_gelu.load_space()
+        for n, among in ((768, True), (1024, False)):
+            configs = space.configs(context({"M": 4096, "N": n, "K": 3072}, 2, H100))
+            assert any(config["BLOCK_N"] == 192 for config in configs) is among
+
     def test_the_sizes_of_the_benchmark_leave_enough_to_choose_from(self) -> None:
         space = linear_gelu.load_space()
         for shape in ((2048, 2048, 2048), (16, 4096, 4096), (4096, 3072, 768)):
@@ -244,6 +254,9 @@ CASES = [
     *((device, "float16", (20, 40, 1056), LAYOUTS[0], {"SPLIT_K": parts, "BLOCK_K": 256})
       for device, parts in (("h100", 2), ("h100", 4), ("rtx4090", 4))),
     ("h100", "float16", (40, 72, 64), LAYOUTS[0], {"SCHEDULE": 2, "GROUP_M": 2}),
+    *((device, "float16", (20, 200, 72), layout, {"BLOCK_N": 96})
+      for device, layout in (("h100", LAYOUTS[0]), ("h100", LAYOUTS[2]), ("rtx4090", LAYOUTS[3]))),
+    ("h100", "float16", (40, 200, 64), LAYOUTS[0], {"BLOCK_N": 96, "SCHEDULE": 2}),
 ]  # fmt: skip
 
 
@@ -306,6 +319,7 @@ class TestBinaries:
         [
             ("float16", SQUARE),
             ("bfloat16", SQUARE | {"BLOCK_N": 256, "num_warps": 8, "SCHEDULE": 2}),
+            ("float16", SQUARE | {"BLOCK_N": 192, "num_warps": 8}),
         ],
     )
     def test_hopper_copies_by_hardware_and_multiplies_by_warp_groups(

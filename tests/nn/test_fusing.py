@@ -6,7 +6,6 @@ import os
 import pickle
 import random
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -606,17 +605,12 @@ def test_a_kernel_is_pickled_by_name() -> None:
         assert copy.deepcopy(kernel) is kernel
 
 
-def _python(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_a_saved_model_is_loaded_by_a_process_that_imported_nothing(tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_by_a_process_that_imported_nothing(
+    tmp_path: Path, run_python: RunPython
+) -> None:
     x = image()
     for name, model in (("net", Net()), ("layers", nn.Sequential(conv(), nn.GELU()))):
         fused = fuse(model).model
@@ -627,12 +621,12 @@ def test_a_saved_model_is_loaded_by_a_process_that_imported_nothing(tmp_path: Pa
         "    model, x, expected = torch.load(path, weights_only=False)\n"
         "    torch.testing.assert_close(model(x), expected)\n"
     )
-    done = _python(program, str(tmp_path / "layers"), str(tmp_path / "net"))
+    done = run_python("-c", program, tmp_path / "layers", tmp_path / "net")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_that_is_not_there_is_named_when_a_model_is_loaded(
-    tmp_path: Path, write_module: Callable[..., Path]
+    tmp_path: Path, write_module: Callable[..., Path], run_python: RunPython
 ) -> None:
     write_module(
         """
@@ -646,15 +640,19 @@ def test_a_kernel_that_is_not_there_is_named_when_a_model_is_loaded(
     save = "import pickle, my_kernels, sys; pickle.dump(my_kernels.mine, open(sys.argv[1], 'wb'))"
     load = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).name)"
     file, path = str(tmp_path / "kernel"), f"{ROOT}{os.pathsep}{tmp_path}"
-    assert _python(save, file, PYTHONPATH=path).returncode == 0
-    failed = _python(load, file, PYTHONPATH=path)
+    assert run_python("-c", save, file, PYTHONPATH=path).returncode == 0
+    failed = run_python("-c", load, file, PYTHONPATH=path)
     assert failed.returncode != 0
     assert "KernelError: no kernel mine@" in failed.stderr
     assert "import the module that defines it before" in failed.stderr
-    assert _python(f"import my_kernels; {load}", file, PYTHONPATH=path).stdout == "mine\n"
+    loaded = run_python("-c", f"import my_kernels; {load}", file, PYTHONPATH=path)
+    assert loaded.stdout == "mine\n"
 
 
 INTERPRETED = """
+import warnings
+
+warnings.simplefilter("ignore")
 import torch, torch.nn.functional as F
 from torch import nn
 from tunekit.nn import fuse
@@ -701,8 +699,8 @@ for model, shape in (
 """
 
 
-def test_the_kernels_in_tritons_interpreter() -> None:
-    done = _python(INTERPRETED, TRITON_INTERPRET="1", PYTHONWARNINGS="ignore")
+def test_the_kernels_in_tritons_interpreter(run_python: RunPython) -> None:
+    done = run_python("-c", INTERPRETED, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr
 
 
@@ -714,11 +712,11 @@ def test_the_package() -> None:
         _ = tunekit.nn.fuze
 
 
-def test_tuning_is_loaded_when_it_is_asked_for() -> None:
+def test_tuning_is_loaded_when_it_is_asked_for(run_python: RunPython) -> None:
     program = (
         "import sys, tunekit\n"
         "tunekit.nn.fuse\n"
         "print('optuna' in sys.modules, callable(tunekit.nn.tune), 'optuna' in sys.modules)"
     )
-    done = _python(program)
+    done = run_python("-c", program)
     assert done.stdout.split() == ["False", "True", "True"], done.stderr

@@ -16,7 +16,7 @@ from tunekit.search import landscape as recorded
 from tunekit.search import replay as replaying
 from tunekit.search.knowledge import left_out
 from tunekit.search.landscape import Landscape, Point
-from tunekit.search.replay import Regret, Replayed, Run, replay, replay_all
+from tunekit.search.replay import Regret, Replayed, Run, replay, replay_all, searched
 from tunekit.search.stopping import Stopping
 from tunekit.search.strategies import BATCH, STRATEGIES
 
@@ -86,7 +86,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:
         known: Iterable[Landscape],
         seed: int,
     ) -> Scripted:
-        made.append(Scripted(configs, [0.1, 0.001, 0.0005]))
+        ordered = [*first, *(config for config in configs if config not in first)]
+        made.append(Scripted(ordered, [0.1, 0.001, 0.0005]))
         return made[-1]
 
     monkeypatch.setattr(replaying, "make_strategy", make)
@@ -189,6 +190,35 @@ class TestReplay:
         assert replay(landscape, name, [], 1) == run
 
 
+class TestSearched:
+    def test_what_is_left_is_what_was_measured_until_it_stopped(
+        self, scripted: list[Scripted]
+    ) -> None:
+        """The expected gain is small after the second batch, and eight are the fewest."""
+        times = [20.0 - number if number != 3 else None for number in range(20)]
+        left = searched(_landscape(times), most=16)
+        assert (left.problem, left.protocol) == (PROBLEM, "graph-cold-1")
+        assert [point.config for point in left.points] == [
+            _config(number) for number in range(12) if number != 3
+        ]
+
+    def test_what_nothing_stops_ends_after_so_many(self, scripted: list[Scripted]) -> None:
+        left = searched(_landscape([20.0 - number for number in range(20)]), most=6)
+        assert list(left.times_us) == [_config(number) for number in range(6)]
+
+    def test_it_begins_with_the_default(self, scripted: list[Scripted]) -> None:
+        landscape = _landscape([20.0 - number for number in range(20)])
+        left = searched(landscape, {PROBLEM: _config(17)}, most=3)
+        assert list(left.times_us) == [_config(0), _config(1), _config(17)]
+        assert left.best == landscape.points[17]
+
+    def test_a_recorded_search_leaves_a_part_that_holds_what_it_found(self) -> None:
+        landscape = next(each for each in _shipped() if len(each.points) > 60)
+        left = searched(landscape)
+        assert set(left.points) < set(landscape.points)
+        assert landscape.regrets[left.best.config] < 0.05
+
+
 class TestRegretAfter:
     def test_it_is_the_fastest_s_of_the_first_so_many(self) -> None:
         landscape = _landscape([3.0, 4.0, 2.0, 1.0])
@@ -256,6 +286,28 @@ class TestReplayAll:
         for known, stopped in (([bare], BATCH), ([other], 2 * BATCH), ([], 2 * BATCH)):
             (found,) = replay_all(judged, known, ["transfer"], "problem", 1)
             assert found.runs[0].stopped == stopped
+
+    @pytest.mark.parametrize("name", STRATEGIES)
+    def test_the_default_is_measured_first_where_it_is_known_and_recorded(self, name: str) -> None:
+        landscape = _landscape([3.0, 4.0, 2.0, 1.0, 5.0, 6.0])
+        other = replace(landscape, problem=replace(PROBLEM, dtype="float16"))
+        for number in (2, 5):
+            defaults = {PROBLEM: _config(number), other.problem: _config(30)}
+            (found,) = replay_all([landscape, other], [], [name], "size", 1, defaults=defaults)
+            (bare,) = replay_all([other], [], [name], "size", 1)
+            assert found.runs[0].measured[0] == _config(number)
+            assert len(found.runs[0].measured) == len(landscape.points)
+            assert found.runs[1] == bare.runs[0]
+
+    @pytest.mark.parametrize(("sizes", "stopped"), [([], 12), ([8192], 8), ([2**30], 12)])
+    def test_what_no_near_problem_measured_makes_it_stop_later(
+        self, sizes: list[int], stopped: int, scripted: list[Scripted]
+    ) -> None:
+        """After a twelfth of twice 72 configurations; else after eight, which are the fewest."""
+        judged = _landscape([200.0 - number for number in range(72)])
+        known = [replace(judged, problem=replace(PROBLEM, dims=(("n", size),))) for size in sizes]
+        (found,) = replay_all([judged], known, ["transfer"], "problem", 1)
+        assert found.runs[0].stopped == stopped
 
     def test_an_unknown_strategy_is_refused_before_anything_runs(
         self, scripted: list[Scripted]

@@ -54,10 +54,13 @@ def test_where_nothing_ran_there_is_no_reason(floor_us: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("configs", "fewest"), [(1, 8), (96, 8), (107, 8), (108, 9), (304, 25), (2400, 200)]
+    ("configs", "unmeasured", "fewest"),
+    [(1, 1, 8), (96, 0, 8), (107, 0, 8), (107, 1, 9), (304, 0, 25), (304, 304, 50), (2400, 0, 200)],
 )
-def test_larger_spaces_are_searched_longer(configs: int, fewest: int) -> None:
-    stopping = Stopping.of_space(configs, 5.0)
+def test_larger_and_stranger_spaces_are_searched_longer(
+    configs: int, unmeasured: int, fewest: int
+) -> None:
+    stopping = Stopping.of_space(configs, 5.0, unmeasured)
     assert (stopping.fewest, stopping.floor_us) == (fewest, 5.0)
     assert stopping.reason(fewest - 1, 9.0, 0.0) == ""
     assert stopping.reason(fewest, 9.0, 0.0) != ""

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,21 +9,9 @@ from tunekit.errors import UsageError
 from tunekit.kernels.library import KERNELS
 from tunekit.testing import cases, check_kernel
 
-TESTS = Path(__file__).resolve().parent
-ROOT = TESTS.parents[1]
 
-
-def test_what_it_finds_in_tritons_interpreter() -> None:
-    """A process of its own: a kernel is interpreted, or not, from its definition on."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "interpreted.py"],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_what_it_finds_in_tritons_interpreter(pass_interpreted: Callable[..., None]) -> None:
+    pass_interpreted(Path(__file__).with_name("interpreted.py"))
 
 
 def test_without_a_gpu_and_the_interpreter_one_line_says_what_to_do(

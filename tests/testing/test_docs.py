@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,30 +25,40 @@ def pasted(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _test(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *arguments],
-        cwd=folder,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{ROOT}:{folder}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run_tests(
+    pasted: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    options = ["-q", "--disable-plugin-autoload", "-p", "no:cacheprovider", "-W", "error"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = f"{ROOT}{os.pathsep}{pasted}"
+        return run_python(
+            *("-m", "pytest", *options, *arguments),
+            cwd=pasted, TRITON_INTERPRET="1", PYTHONPATH=path,
+        )  # fmt: skip
+
+    return run
 
 
-def test_the_pages_tests_pass(pasted: Path) -> None:
-    done = _test(pasted, "-s")
+RunTests = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_the_pages_tests_pass(run_tests: RunTests) -> None:
+    done = run_tests("-s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 passed" in done.stdout
     assert "centre in Triton's interpreter: " in done.stdout
 
 
-def test_the_message_is_what_becomes_of_it_without_the_refusal(pasted: Path) -> None:
+def test_the_message_is_what_becomes_of_it_without_the_refusal(
+    pasted: Path, run_tests: RunTests
+) -> None:
     kernel = pasted / "centre.py"
     source = kernel.read_text()
     assert REFUSAL in source
     kernel.write_text(source.replace(REFUSAL, ""))
-    done = _test(pasted, "-k", "13x61")
+    done = run_tests("-k", "13x61")
     assert done.returncode == 1
     (message,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     said = [line.removeprefix("E").strip() for line in done.stdout.splitlines()]

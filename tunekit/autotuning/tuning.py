@@ -226,7 +226,7 @@ class _Run:
         strategy = make_strategy("transfer", problem, configs, [configs[0]], [], 0)
         for row in self._found.values():
             strategy.tell(row.config, row.time_us if row.verified else None)
-        stopping = Stopping.of_space(len(configs), None)
+        stopping = Stopping.of_space(len(configs), None, unmeasured=len(configs))
         while strategy.open_count and len(self._found) < MOST_TRIED:
             measured = sum(row.verified for row in self._found.values())
             if stopping.reason(measured, self._best_us(), strategy.expected_gain()):

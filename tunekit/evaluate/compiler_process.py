@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -32,6 +33,8 @@ def compile_forever(queue: int, tasks: int, answers: int, device: Device, parent
         parent: with which this process ends.
     """
     own = os.getpid()
+    # The parent's garbage is the parent's: destroying here what lies on a GPU would abort.
+    gc.freeze()
     try:
         die_with_parent(parent)
         os.close(queue)

@@ -206,15 +206,19 @@ def _pointers(operands: Operands) -> dict[str, Slot]:
 def _descriptors(operands: Operands, result: TensorMeta) -> dict[str, Slot]:
     x_across, w_across = (each.strides[1] != 1 for each in (operands.x, operands.weight))
     stored = _is_describable(result)
-    tile = ("BLOCK_M", "BLOCK_N")
     return {
         "x": Descriptor(Input(0), ("BLOCK_M", "BLOCK_K"), transposed=x_across),
-        "weight": Descriptor(Input(1), ("BLOCK_N", "BLOCK_K"), transposed=w_across),
-        "output_tiles": Descriptor(Output(0), tile) if stored else Constant(None),
+        "weight": Descriptor(Input(1), (_strip, "BLOCK_K"), transposed=w_across),
+        "output_tiles": Descriptor(Output(0), ("BLOCK_M", _strip)) if stored else Constant(None),
         "X_ACROSS": Constant(x_across),
         "W_ACROSS": Constant(w_across),
         "STORE_TILES": Constant(stored),
     }
+
+
+def _strip(config: Config) -> int:
+    """Columns of a strip of a tile, as in matmul_tiles.py."""
+    return config["BLOCK_N"] & -config["BLOCK_N"]
 
 
 def _hint(value: int) -> Constant:

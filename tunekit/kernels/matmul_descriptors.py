@@ -12,12 +12,13 @@ from tunekit.kernels.matmul_tiles import (
     steps_of,
     store_tile,
     sum_of_parts,
+    zeros_of,
 )
 
 
 @triton.jit
 def _added(
-    total,
+    totals,
     x,
     weight,
     row,
@@ -27,24 +28,28 @@ def _added(
     W_ACROSS: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """The sums with one step along K added."""
+    """The sums of a tile's strips with one step along K added."""
     if X_ACROSS:
         a = x.load([step * BLOCK_K, row * BLOCK_M]).T
     else:
         a = x.load([row * BLOCK_M, step * BLOCK_K])
-    if W_ACROSS:
-        b = weight.load([step * BLOCK_K, column * BLOCK_N])
-    else:
-        b = weight.load([column * BLOCK_N, step * BLOCK_K]).T
-    return tl.dot(a, b, total, input_precision=PRECISION)
+    strips: tl.constexpr = len(totals)
+    added = ()
+    for i in tl.static_range(strips):
+        strip = column * strips + i
+        if W_ACROSS:
+            b = weight.load([step * BLOCK_K, strip * totals[i].shape[1]])
+        else:
+            b = weight.load([strip * totals[i].shape[1], step * BLOCK_K]).T
+        added = added + (tl.dot(a, b, totals[i], input_precision=PRECISION),)  # type: ignore[assignment]
+    return added
 
 
 @triton.jit
 def _stored(
-    total,
+    totals,
     bias,
     residuals,
     residual_strides,
@@ -60,15 +65,18 @@ def _stored(
     STORE_TILES: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    y, rows, columns = finished_tile(
-        total, bias, residuals, residual_strides, scalars, row, column, M, N,
-        epilogue, HAS_BIAS, WIDE,
-    )  # fmt: skip
-    if STORE_TILES:
-        place = [row * total.shape[0], column * total.shape[1]]
-        output_tiles.store(place, y.to(output.dtype.element_ty))
-    else:
-        store_tile(y, output, rows, columns, M, N)
+    strips: tl.constexpr = len(totals)
+    for i in tl.static_range(strips):
+        strip = column * strips + i
+        y, rows, columns = finished_tile(
+            totals[i], bias, residuals, residual_strides, scalars, row, strip, M, N,
+            epilogue, HAS_BIAS, WIDE,
+        )  # fmt: skip
+        if STORE_TILES:
+            place = [row * y.shape[0], strip * y.shape[1]]
+            output_tiles.store(place, y.to(output.dtype.element_ty))
+        else:
+            store_tile(y, output, rows, columns, M, N)
 
 
 @triton.jit
@@ -110,32 +118,32 @@ def matmul_descriptors_kernel(
         tile, part = tl.program_id(0), tl.program_id(1)
         row, column = place_of(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
         first, end = steps_of(part, K, BLOCK_K, SPLIT_K)
-        total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        totals = zeros_of(BLOCK_M, BLOCK_N)
         for step in range(first, end):
-            total = _added(
-                total, x, weight, row, column, step, X_ACROSS, W_ACROSS, PRECISION,
-                BLOCK_M, BLOCK_N, BLOCK_K,
+            totals = _added(
+                totals, x, weight, row, column, step, X_ACROSS, W_ACROSS, PRECISION,
+                BLOCK_M, BLOCK_K,
             )  # fmt: skip
         is_last = True
-        if SPLIT_K > 1:
-            is_last = is_last_part(total, partials, counters, tile, tiles, part, SPLIT_K)
+        if SPLIT_K > 1:  # of one strip
+            is_last = is_last_part(totals[0], partials, counters, tile, tiles, part, SPLIT_K)
             if is_last:
-                total = sum_of_parts(partials, tile, tiles, SPLIT_K, BLOCK_M, BLOCK_N)
+                totals = (sum_of_parts(partials, tile, tiles, SPLIT_K, BLOCK_M, BLOCK_N),)
         if is_last:
             _stored(
-                total, bias, residuals, residual_strides, output, output_tiles, scalars,
+                totals, bias, residuals, residual_strides, output, output_tiles, scalars,
                 row, column, M, N, epilogue, HAS_BIAS, STORE_TILES, WIDE,
             )  # fmt: skip
     else:
         for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
             row, column = place_of(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
-            total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+            totals = zeros_of(BLOCK_M, BLOCK_N)
             for step in range(tl.cdiv(K, BLOCK_K)):
-                total = _added(
-                    total, x, weight, row, column, step, X_ACROSS, W_ACROSS, PRECISION,
-                    BLOCK_M, BLOCK_N, BLOCK_K,
+                totals = _added(
+                    totals, x, weight, row, column, step, X_ACROSS, W_ACROSS, PRECISION,
+                    BLOCK_M, BLOCK_K,
                 )  # fmt: skip
             _stored(
-                total, bias, residuals, residual_strides, output, output_tiles, scalars,
+                totals, bias, residuals, residual_strides, output, output_tiles, scalars,
                 row, column, M, N, epilogue, HAS_BIAS, STORE_TILES, WIDE,
             )  # fmt: skip

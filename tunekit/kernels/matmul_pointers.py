@@ -12,7 +12,9 @@ from tunekit.kernels.matmul_tiles import (
     place_of,
     steps_of,
     store_tile,
+    strip_of,
     sum_of_parts,
+    zeros_of,
 )
 
 
@@ -64,32 +66,44 @@ def matmul_pointers_kernel(
     tile, part, tiles = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     row, column = place_of(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
     rows = (row * BLOCK_M + tl.arange(0, BLOCK_M)) % M
-    columns = (column * BLOCK_N + tl.arange(0, BLOCK_N)) % N
+    columns = tl.arange(0, strip_of(BLOCK_N))
     first, end = steps_of(part, K, BLOCK_K, SPLIT_K)
     inner = tl.arange(0, BLOCK_K)
     if WIDE:
         rows, columns, inner = rows.to(tl.int64), columns.to(tl.int64), inner.to(tl.int64)
     x_tile = x + rows[:, None] * stride_xm + (first * BLOCK_K + inner)[None, :] * stride_xk
-    w_tile = weight + (first * BLOCK_K + inner)[:, None] * stride_wk + columns[None, :] * stride_wn
-    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    w_rows = weight + (first * BLOCK_K + inner)[:, None] * stride_wk
+    strips: tl.constexpr = BLOCK_N // strip_of(BLOCK_N)
+    w_tiles = ()
+    for i in tl.static_range(strips):
+        own = ((column * strips + i) * strip_of(BLOCK_N) + columns) % N
+        w_tiles = w_tiles + (w_rows + own[None, :] * stride_wn,)  # type: ignore[assignment]
+    totals = zeros_of(BLOCK_M, BLOCK_N)
     for step in range(first, end):
+        is_left = inner < K - step * BLOCK_K
         if K_ALIGN % BLOCK_K == 0:
-            a, b = tl.load(x_tile), tl.load(w_tile)
+            a = tl.load(x_tile)
         else:
-            is_left = inner < K - step * BLOCK_K
             a = tl.load(x_tile, mask=is_left[None, :], other=0.0)
-            b = tl.load(w_tile, mask=is_left[:, None], other=0.0)
-        total = tl.dot(a, b, total, input_precision=PRECISION)
         x_tile += BLOCK_K * stride_xk
-        w_tile += BLOCK_K * stride_wk
+        added, moved = (), ()
+        for i in tl.static_range(strips):
+            if K_ALIGN % BLOCK_K == 0:
+                b = tl.load(w_tiles[i])
+            else:
+                b = tl.load(w_tiles[i], mask=is_left[:, None], other=0.0)
+            added = added + (tl.dot(a, b, totals[i], input_precision=PRECISION),)  # type: ignore[assignment]
+            moved = moved + (w_tiles[i] + BLOCK_K * stride_wk,)  # type: ignore[assignment]
+        totals, w_tiles = added, moved
     is_last = True
-    if SPLIT_K > 1:
-        is_last = is_last_part(total, partials, counters, tile, tiles, part, SPLIT_K)
+    if SPLIT_K > 1:  # of one strip
+        is_last = is_last_part(totals[0], partials, counters, tile, tiles, part, SPLIT_K)
         if is_last:
-            total = sum_of_parts(partials, tile, tiles, SPLIT_K, BLOCK_M, BLOCK_N)
+            totals = (sum_of_parts(partials, tile, tiles, SPLIT_K, BLOCK_M, BLOCK_N),)
     if is_last:
-        y, rows, columns = finished_tile(
-            total, bias, residuals, residual_strides, scalars, row, column, M, N,
-            epilogue, HAS_BIAS, WIDE,
-        )  # fmt: skip
-        store_tile(y, output, rows, columns, M, N)
+        for i in tl.static_range(strips):
+            y, rows, columns = finished_tile(
+                totals[i], bias, residuals, residual_strides, scalars, row, column * strips + i,
+                M, N, epilogue, HAS_BIAS, WIDE,
+            )  # fmt: skip
+            store_tile(y, output, rows, columns, M, N)

@@ -128,13 +128,14 @@ class Descriptor:
 
     Attributes:
         of: the tensor; its last stride is 1, the others are multiples of 16 bytes.
-        block: shape of a tile: an axis of the configuration, or a number, for each dim.
+        block: shape of a tile: an axis of the configuration, a number, or what makes one of the
+            configuration, for each dim.
         transposed: whether it is of the transpose of a matrix, whose first stride is 1; `block` is
             that of the matrix.
     """
 
     of: Input | Output
-    block: tuple[str | int, ...]
+    block: tuple[str | int | Callable[[Config], int], ...]
     transposed: bool = False
 
 
@@ -240,10 +241,16 @@ def filled_slot(
             return tuple(filled_slot(each, inputs, outputs, scalars, config) for each in slots)
         case Descriptor(of, block, transposed):
             tensor = filled_slot(of, inputs, outputs, scalars, config)
-            sizes = [config[each] if isinstance(each, str) else each for each in block]
+            sizes = [_block_size(each, config) for each in block]
             if transposed:
                 tensor, sizes = tensor.T, sizes[::-1]
             return _descriptor(tensor, sizes)
+
+
+def _block_size(size: str | int | Callable[[Config], int], config: Config) -> int:
+    if isinstance(size, str):
+        return config[size]
+    return size if isinstance(size, int) else size(config)
 
 
 def _descriptor(tensor: torch.Tensor, block: list[int]) -> Any:

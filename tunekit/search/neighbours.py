@@ -61,6 +61,8 @@ WORST = 0.4
 STRANGE_DEVIATION, STRANGE_STEPS = 0.15, 1.6
 """Where nothing is known: deviation in log time, and over how many steps along an axis alike."""
 _LEAST_WEIGHT = 1e-6
+_NEAR = 0.3
+"""Weight from which a problem is near."""
 _AS_GOOD = 0.005
 """Log time above a problem's best that still counts as good there."""
 _PRIOR_WEIGHT = 1.0
@@ -171,6 +173,18 @@ def preference(
     good = np.where(np.isnan(neighbours.logs), False, neighbours.logs <= _AS_GOOD)
     shares = (good * weights[:, None]).sum(axis=0) / weights.sum()
     return dict(zip(configs, shares.tolist(), strict=True))
+
+
+def unmeasured(
+    problem: Problem,
+    configs: Sequence[Config],
+    landscapes: Iterable[Landscape],
+    distances: Distances = DISTANCES,
+) -> int:
+    """How many of the candidates have no time at any near problem."""
+    near = [each for each in landscapes if distances.weight(problem, each.problem) >= _NEAR]
+    measured = {config for landscape in near for config in landscape.times_us}
+    return sum(config not in measured for config in configs)
 
 
 def _row(landscape: Landscape, place: Mapping[Config, int]) -> Array:

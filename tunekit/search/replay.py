@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tunekit.core.config import Config
+from tunekit.core.problem import Problem
 from tunekit.search.knowledge import floor_us, left_out
 from tunekit.search.landscape import Landscape
+from tunekit.search.neighbours import unmeasured
 from tunekit.search.stopping import Stopping
 from tunekit.search.strategies import BATCH, DRAWN, check_strategy, make_strategy
 
 CHECKPOINTS = (1, 5, 10, 20, 40)
 """Distinct measured configurations after which a regret is read."""
+TRIALS = 60
+"""Distinct measured configurations after which a tuning ends, unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def replay_all(
     leave_out: str,
     seeds: int,
     most: int = CHECKPOINTS[-1],
+    defaults: Mapping[Problem, Config] | None = None,
 ) -> list[Replayed]:
     """Replay strategies on problems, each with everything known but what is left out.
 
@@ -102,6 +107,7 @@ def replay_all(
         leave_out: one of `knowledge.LEFT_OUT`.
         seeds: from how many seeds a strategy is run that draws.
         most: distinct measured configurations of a run.
+        defaults: of the space at each problem, where it is known: measured first, as tuning does.
 
     Raises:
         UsageError: there is no strategy of that name.
@@ -118,11 +124,35 @@ def replay_all(
                 for each in left_out(leave_out, landscape.problem, known)
                 if each.warm == landscape.warm
             ]
-            stopping = Stopping.of_space(len(landscape.points), floor_us(landscape.problem, others))
+            configs = [point.config for point in landscape.points]
+            stopping = Stopping.of_space(
+                len(configs),
+                floor_us(landscape.problem, others),
+                unmeasured(landscape.problem, configs, others),
+            )
+            first = _first(landscape, defaults or {})
             for seed in range(seeds if name in DRAWN else 1):
-                runs.append(replay(landscape, name, others, seed, most, stopping))
+                runs.append(replay(landscape, name, others, seed, most, stopping, first))
         found.append(Replayed(name, leave_out, tuple(runs)))
     return found
+
+
+def searched(
+    landscape: Landscape, defaults: Mapping[Problem, Config] | None = None, most: int = TRIALS
+) -> Landscape:
+    """What a search that knew of no other problem would have left of a recorded one.
+
+    Args:
+        landscape: a complete one.
+        defaults: see `replay_all`.
+        most: distinct measured configurations of that search, if nothing stops it before.
+    """
+    count = len(landscape.points)
+    stopping = Stopping.of_space(count, None, count)
+    first = _first(landscape, defaults or {})
+    run = replay(landscape, "transfer", (), 0, most, stopping, first)
+    left = set(run.measured[: run.stopped])
+    return replace(landscape, points=tuple(p for p in landscape.points if p.config in left))
 
 
 def replay(
@@ -132,6 +162,7 @@ def replay(
     seed: int,
     most: int = CHECKPOINTS[-1],
     stopping: Stopping | None = None,
+    first: Sequence[Config] = (),
 ) -> Run:
     """Search a recorded problem as `tunekit tune` would, looking its times up.
 
@@ -142,9 +173,10 @@ def replay(
         seed: of the strategy.
         most: distinct measured configurations.
         stopping: when tuning would stop; the replay goes on all the same.
+        first: asked before any other, of those that were recorded.
     """
     points = {point.config: point for point in landscape.points}
-    strategy = make_strategy(name, landscape.problem, list(points), (), known, seed)
+    strategy = make_strategy(name, landscape.problem, list(points), first, known, seed)
     measured: list[Config] = []
     by_binary: dict[str, float | None] = {}
     stopped, saved = None, 0
@@ -166,3 +198,9 @@ def replay(
             if stopping.reason(len(measured), best_us, strategy.expected_gain()):
                 stopped = min(len(measured), most)
     return Run(landscape, tuple(measured[:most]), stopped, saved)
+
+
+def _first(landscape: Landscape, defaults: Mapping[Problem, Config]) -> tuple[Config, ...]:
+    default = defaults.get(landscape.problem)
+    recorded = any(point.config == default for point in landscape.points)
+    return (default,) if default is not None and recorded else ()

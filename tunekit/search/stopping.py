@@ -26,13 +26,18 @@ class Stopping:
     near_floor: float = 0.005
 
     @classmethod
-    def of_space(cls, configs: int, floor_us: float | None) -> Stopping:
+    def of_space(cls, configs: int, floor_us: float | None, unmeasured: int) -> Stopping:
         """For a space of so many configurations: the larger, the later a small gain is believed.
 
         What neighbouring problems teach is a mean of many; a space of hundreds has corners that
-        none of them told about.
+        none of them told about, the more so where none measured them.
+
+        Args:
+            configs: in the space.
+            floor_us: see `floor_us`.
+            unmeasured: how many of them no near problem's search measured; they count twice.
         """
-        return cls(fewest=max(_FEWEST, configs // _SHARE), floor_us=floor_us)
+        return cls(fewest=max(_FEWEST, (configs + unmeasured) // _SHARE), floor_us=floor_us)
 
     def reason(self, measured: int, best_us: float | None, expected_gain: float) -> str:
         """Why to stop now, in one line; empty to go on.

@@ -14,6 +14,7 @@ from tunekit.notices import warn
 from tunekit.search.events import Offered, Tell, tell_nobody
 from tunekit.search.first import First
 from tunekit.search.knowledge import Knowledge
+from tunekit.search.neighbours import unmeasured
 from tunekit.search.projection import project, study_name
 from tunekit.search.session import Session
 from tunekit.search.stopping import Stopping
@@ -96,7 +97,8 @@ def _tune(session: Session, knowledge: Knowledge, write_study: bool, began: floa
             measuring = host.source is Source.MEASURED
             stopping = Stopping(least_gain=0.0)
             if measuring:
-                stopping = Stopping.of_space(len(configs), floor_us)
+                strange = unmeasured(session.problem, configs, landscapes)
+                stopping = Stopping.of_space(len(configs), floor_us, strange)
             stopped = _search(session, strategy, stopping, budget, first.origins, found, began)
         result = session.conclude(
             found,
