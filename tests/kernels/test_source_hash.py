@@ -16,7 +16,7 @@ from tunekit.kernels.registry import find_kernel
 from tunekit.kernels.source_hash import source_hash
 
 # Formulas in another module, reached by name, as an attribute and through a package.
-HELPERS = """
+HELPERS = '''
 import triton
 import triton.language as tl
 
@@ -34,7 +34,17 @@ def square(x):
 @triton.jit
 def stranger(x):
     return x + 100.0
-"""
+
+STEP = 3
+
+def doubled(x):
+    return 2 * x
+
+@triton.constexpr_function
+def computed(x):
+    """A constant of a constant."""
+    return doubled(x) + STEP
+'''
 
 KERNEL = '''
 import triton
@@ -181,6 +191,22 @@ def test_a_constant_of_another_module_counts(hash_of: Hash) -> None:
 def test_a_formula_reached_only_through_a_package_counts(hash_of: Hash) -> None:
     only = ("from pack.helpers import inner", ""), ("inner(x) + SHIFT", "x + SHIFT")
     assert hash_of(*only, ("return x * HALF", "return x - HALF")) != hash_of(*only)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("doubled(x) + STEP", "doubled(x) - STEP"),
+        ("return 2 * x", "return 4 * x"),
+        ("STEP = 3", "STEP = 5"),
+    ],
+)
+def test_what_is_computed_as_it_is_compiled_counts(edit: tuple[str, str], hash_of: Hash) -> None:
+    by_attribute = ("y = FUNCTION(y)", "y = FUNCTION(y) + helpers.computed(power)")
+    assert hash_of(by_attribute) != hash_of(by_attribute, edit)
+    assert hash_of(edit) == hash_of()
+    comment = ("A constant of a constant.", "Another text.")
+    assert hash_of(by_attribute) == hash_of(by_attribute, comment)
 
 
 def test_functions_of_triton_count_by_name_only(

@@ -18,6 +18,11 @@ def is_jit(value: Any) -> bool:
     return isinstance(value, triton.JITFunction) or interpreted
 
 
+def is_computed(value: Any) -> bool:
+    """Whether it is a `@triton.constexpr_function`: Python that runs as a kernel is compiled."""
+    return isinstance(value, getattr(triton.runtime.jit, "ConstexprFunction", ()))
+
+
 def beneath(value: Any) -> Any:
     """The `@triton.jit` function under such decorators, or what was given."""
     found = value

@@ -13,7 +13,7 @@ from typing import Any
 import triton.language as tl
 
 from tunekit.errors import KernelError
-from tunekit.kernels.jit import beneath, heuristics_of, is_jit
+from tunekit.kernels.jit import beneath, heuristics_of, is_computed, is_jit
 
 _PLAIN = (bool, int, float, str, tuple)
 
@@ -54,7 +54,7 @@ def _collect(
     function: Any, seen: dict[tuple[str, str], tuple[str, str]], *, is_kernel: bool = False
 ) -> None:
     python = getattr(function, "fn", function)
-    is_plan = python is function
+    is_plan = not is_jit(function)  # or computes a constant as a plan does, in Python
     module, name = python.__module__, python.__qualname__
     # All lambdas of a module have one name.
     key = (module, f"{name}, line {python.__code__.co_firstlineno}" if is_plan else name)
@@ -78,7 +78,7 @@ def _collect(
         for heuristic in heuristics_of(constant).values():
             _collect(heuristic, seen)
         constant = beneath(constant)
-        if is_jit(constant):
+        if is_jit(constant) or is_computed(constant):
             _collect(constant, seen)
         elif is_plan and isinstance(constant, FunctionType):
             if constant.__module__ == python.__module__:

@@ -22,8 +22,8 @@ from tunekit.search.landscape import Landscape
 class Distances:
     """How far problems are from each other: what is added to the square of the distance.
 
-    Chosen by hand on the recorded landscapes of an H100; benchmarks/search.py judges them there
-    with whole sizes and ops left out, and on an H200 that had no part in it.
+    Chosen by hand on the recorded landscapes of an H100; benchmarks/search.py judges them there and
+    on an H200, with whole sizes and ops left out.
 
     Attributes:
         octaves: a size that differs by so many powers of two is at distance 1.
