@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic import CONFIGS, PROBLEM, best_at, landscape_at
 
 from tunekit.core.config import Config
 from tunekit.core.evaluation import Status
-from tunekit.core.problem import Problem
 from tunekit.search.landscape import Landscape, Point
 from tunekit.search.neighbours import (
     DISTANCES,
@@ -19,43 +18,6 @@ from tunekit.search.neighbours import (
     preference,
     unmeasured,
 )
-
-CONFIGS = [
-    Config(BLOCK=block, VEC=vec, num_warps=warps)
-    for block, vec, warps in itertools.product((64, 128, 256, 512, 1024), (1, 2, 4), (1, 2, 4, 8))
-]
-PROBLEM = Problem.of("mish_mish", "0a1b2c", {"n": 2**20}, "float32", "p16", "h100")
-
-
-def _time_us(config: Config, best: int = 256) -> float:
-    """Fastest at one configuration of block `best`, 10 to 30 % slower a step along an axis."""
-    steps = abs(math.log2(config["BLOCK"] / best))
-    return 10 * (
-        1 + 0.3 * steps + 0.2 * math.log2(4 / config["VEC"]) + 0.1 * abs(config["num_warps"] - 4)
-    )
-
-
-def _best(best: int) -> Config:
-    return Config(BLOCK=best, VEC=4, num_warps=4)
-
-
-def _landscape(
-    best: int = 256,
-    n: int = 2**21,
-    *,
-    configs: Iterable[Config] = CONFIGS,
-    failed: Sequence[Config] = (),
-    **changes: str,
-) -> Landscape:
-    """What was recorded of a neighbour that is fastest at block `best`."""
-    points = [
-        Point(config, Status.WRONG, None)
-        if config in failed
-        else Point(config, Status.OK, 3 * _time_us(config, best), 0.001)
-        for config in configs
-    ]
-    problem = replace(PROBLEM, dims=(("n", n),), **changes)
-    return Landscape(problem, tuple(points), "graph-cold-1")
 
 
 class TestMoments:
@@ -71,22 +33,22 @@ class TestMoments:
         assert not covariance.any()
 
     def test_one_far_away_is_believed_less(self) -> None:
-        near, far = (self._moments(_landscape(n=size))[0] for size in (2**20, 2**26))
+        near, far = (self._moments(landscape_at(n=size))[0] for size in (2**20, 2**26))
         spreads = [max(mean.values()) - min(mean.values()) for mean in (near, far)]
-        weight = DISTANCES.weight(PROBLEM, _landscape(n=2**26).problem)
+        weight = DISTANCES.weight(PROBLEM, landscape_at(n=2**26).problem)
         assert spreads[0] == pytest.approx(0.4 / 2)
         assert spreads[1] == pytest.approx(0.4 * weight / (1 + weight))
 
     def test_what_a_search_did_not_measure_is_completed_from_what_is_like_it(self) -> None:
         """One and four warps were measured; eight are like four, two like both."""
-        complete, _ = self._moments(_landscape())
-        partial, _ = self._moments(_landscape(configs=CONFIGS[::2]))
+        complete, _ = self._moments(landscape_at())
+        partial, _ = self._moments(landscape_at(configs=CONFIGS[::2]))
         of_others = [[mean[config] for config in CONFIGS[1::2]] for mean in (complete, partial)]
         assert np.corrcoef(*of_others)[0, 1] > 0.7
 
     def test_what_is_like_nothing_measured_is_expected_like_most(self) -> None:
         few = [config for config in CONFIGS if config["BLOCK"] == 64 and config["VEC"] == 4]
-        mean, _ = self._moments(_landscape(64, configs=few))
+        mean, _ = self._moments(landscape_at(64, configs=few))
         known = [mean[config] for config in few]
         strange = mean[Config(BLOCK=1024, VEC=1, num_warps=1)]
         assert min(known) < strange < max(known)
@@ -95,7 +57,7 @@ class TestMoments:
     def test_the_covariance_is_one(self, every: int) -> None:
         """Symmetric and positive semidefinite, whatever each of many searches left out."""
         landscapes = [
-            _landscape(best, n=2**power, configs=CONFIGS[start::every])
+            landscape_at(best, n=2**power, configs=CONFIGS[start::every])
             for start, (best, power) in enumerate(itertools.product((64, 256, 1024), (18, 20, 23)))
         ]
         _, covariance = self._moments(*landscapes)
@@ -104,7 +66,7 @@ class TestMoments:
         assert covariance.diagonal().max() > 1e-4
 
     def test_a_row_knows_nothing_of_candidates_it_does_not_have(self) -> None:
-        neighbours = Neighbours.of(PROBLEM, CONFIGS, [_landscape(configs=CONFIGS[:5])])
+        neighbours = Neighbours.of(PROBLEM, CONFIGS, [landscape_at(configs=CONFIGS[:5])])
         assert np.isnan(neighbours.logs).tolist() == [[False] * 5 + [True] * (len(CONFIGS) - 5)]
 
 
@@ -154,12 +116,12 @@ class TestDistances:
 
 class TestPreference:
     def test_the_share_of_the_neighbours_it_serves_by_weight(self) -> None:
-        near, far = _landscape(128), _landscape(512, n=2**23)
+        near, far = landscape_at(128), landscape_at(512, n=2**23)
         weights = [DISTANCES.weight(PROBLEM, each.problem) for each in (near, far)]
         shares = preference(PROBLEM, CONFIGS, [near, far])
         assert list(shares) == CONFIGS
-        assert shares[_best(128)] == pytest.approx(weights[0] / sum(weights))
-        assert shares[_best(512)] == pytest.approx(weights[1] / sum(weights))
+        assert shares[best_at(128)] == pytest.approx(weights[0] / sum(weights))
+        assert shares[best_at(512)] == pytest.approx(weights[1] / sum(weights))
         assert {shares[config] for config in CONFIGS[:8]} == {0.0}
 
     def test_half_a_percent_over_the_best_is_as_good(self) -> None:
@@ -171,19 +133,19 @@ class TestPreference:
         assert list(preference(PROBLEM, CONFIGS[:4], [landscape]).values()) == [1, 1, 0, 0]
 
     def test_the_best_of_a_neighbour_may_be_no_candidate(self) -> None:
-        others = [config for config in CONFIGS if config != _best(256)]
-        assert set(preference(PROBLEM, others, [_landscape()]).values()) == {0.0}
+        others = [config for config in CONFIGS if config != best_at(256)]
+        assert set(preference(PROBLEM, others, [landscape_at()]).values()) == {0.0}
 
     def test_what_failed_or_is_unknown_at_a_neighbour_does_not_serve_it(self) -> None:
         landscapes = [
-            _landscape(),
-            _landscape(failed=[_best(256)]),
-            _landscape(configs=CONFIGS[:9]),
+            landscape_at(),
+            landscape_at(failed=[best_at(256)]),
+            landscape_at(configs=CONFIGS[:9]),
         ]
-        assert preference(PROBLEM, CONFIGS, landscapes)[_best(256)] == pytest.approx(1 / 3)
+        assert preference(PROBLEM, CONFIGS, landscapes)[best_at(256)] == pytest.approx(1 / 3)
 
     def test_without_neighbours_nothing_is_preferred(self) -> None:
-        stranger = _landscape()
+        stranger = landscape_at()
         stranger = replace(stranger, problem=replace(stranger.problem, dims=(("m", 1),)))
         assert preference(PROBLEM, CONFIGS, []) == dict.fromkeys(CONFIGS, 0.0)
         assert preference(PROBLEM, CONFIGS, [stranger]) == dict.fromkeys(CONFIGS, 0.0)
@@ -191,9 +153,9 @@ class TestPreference:
 
 class TestUnmeasured:
     def test_what_no_near_problem_has_a_time_of(self) -> None:
-        near = [_landscape(configs=CONFIGS[:20]), _landscape(n=2**19, configs=CONFIGS[10:30])]
-        failed = _landscape(configs=CONFIGS[30:40], failed=CONFIGS[30:40])
-        far = _landscape(n=2**27, configs=CONFIGS)
+        near = [landscape_at(configs=CONFIGS[:20]), landscape_at(n=2**19, configs=CONFIGS[10:30])]
+        failed = landscape_at(configs=CONFIGS[30:40], failed=CONFIGS[30:40])
+        far = landscape_at(n=2**27, configs=CONFIGS)
         assert unmeasured(PROBLEM, CONFIGS, [*near, failed, far]) == len(CONFIGS) - 30
 
     def test_of_nothing_known_all_of_them(self) -> None:

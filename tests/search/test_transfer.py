@@ -2,55 +2,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import CONFIGS, PROBLEM, best_at, landscape_at, time_us_of
 
 from tunekit.core.config import Config
-from tunekit.core.evaluation import Status
-from tunekit.core.problem import Problem
-from tunekit.search.landscape import Landscape, Point
+from tunekit.search.landscape import Landscape
 from tunekit.search.transfer import Transfer
-
-CONFIGS = [
-    Config(BLOCK=block, VEC=vec, num_warps=warps)
-    for block, vec, warps in itertools.product((64, 128, 256, 512, 1024), (1, 2, 4), (1, 2, 4, 8))
-]
-PROBLEM = Problem.of("mish_mish", "0a1b2c", {"n": 2**20}, "float32", "p16", "h100")
-
-
-def _time_us(config: Config, best: int = 256) -> float:
-    """Fastest at one configuration of block `best`, 10 to 30 % slower a step along an axis."""
-    steps = abs(math.log2(config["BLOCK"] / best))
-    return 10 * (
-        1 + 0.3 * steps + 0.2 * math.log2(4 / config["VEC"]) + 0.1 * abs(config["num_warps"] - 4)
-    )
-
-
-def _best(best: int) -> Config:
-    return Config(BLOCK=best, VEC=4, num_warps=4)
-
-
-def _landscape(
-    best: int = 256,
-    n: int = 2**21,
-    *,
-    configs: Iterable[Config] = CONFIGS,
-    failed: Sequence[Config] = (),
-    **changes: str,
-) -> Landscape:
-    """What was recorded of a neighbour that is fastest at block `best`."""
-    points = [
-        Point(config, Status.WRONG, None)
-        if config in failed
-        else Point(config, Status.OK, 3 * _time_us(config, best), 0.001)
-        for config in configs
-    ]
-    problem = replace(PROBLEM, dims=(("n", n),), **changes)
-    return Landscape(problem, tuple(points), "graph-cold-1")
 
 
 def _make(*landscapes: Landscape, first: Sequence[Config] = ()) -> Transfer:
@@ -58,7 +20,7 @@ def _make(*landscapes: Landscape, first: Sequence[Config] = ()) -> Transfer:
 
 
 def _told(
-    transfer: Transfer, count: int, time_us: Callable[[Config], float | None] = _time_us
+    transfer: Transfer, count: int, time_us: Callable[[Config], float | None] = time_us_of
 ) -> list[Config]:
     """What was asked one by one, each told its time."""
     asked: list[Config] = []
@@ -71,7 +33,7 @@ def _told(
 
 KNOWLEDGE = pytest.mark.parametrize(
     "landscapes",
-    [(), (_landscape(),), (_landscape(128), _landscape(512, n=2**10, dtype="float16"))],
+    [(), (landscape_at(),), (landscape_at(128), landscape_at(512, n=2**10, dtype="float16"))],
     ids=["strange", "a neighbour", "neighbours"],
 )
 
@@ -93,10 +55,10 @@ class TestAsk:
         answered: bool,
         neighbours: int,
     ) -> None:
-        some = _landscape(512, configs=CONFIGS[10:40])  # says nothing of the others
-        transfer = _make(*[some, _landscape(dtype="float16")][:neighbours])
+        some = landscape_at(512, configs=CONFIGS[10:40])  # says nothing of the others
+        transfer = _make(*[some, landscape_at(dtype="float16")][:neighbours])
         for config in known:
-            transfer.tell(config, None if config in failing else _time_us(config))
+            transfer.tell(config, None if config in failing else time_us_of(config))
         asked: list[Config] = []
         for size in itertools.cycle(batches):
             batch = transfer.ask(size)
@@ -107,7 +69,7 @@ class TestAsk:
             assert len(batch) == size or not transfer.open_count
             if answered:
                 for config in batch:
-                    transfer.tell(config, None if config in failing else _time_us(config))
+                    transfer.tell(config, None if config in failing else time_us_of(config))
         assert len(asked) == len(set(asked))
         assert set(asked) == set(CONFIGS) - known
 
@@ -131,11 +93,15 @@ class TestAsk:
             asked = one.ask(size)
             assert asked == other.ask(size)
             for config in asked:
-                one.tell(config, _time_us(config))
-                other.tell(config, _time_us(config))
+                one.tell(config, time_us_of(config))
+                other.tell(config, time_us_of(config))
 
     def test_the_order_of_the_neighbours_does_not_matter(self) -> None:
-        landscapes = [_landscape(128), _landscape(512, n=2**18), _landscape(64, device="h200")]
+        landscapes = [
+            landscape_at(128),
+            landscape_at(512, n=2**18),
+            landscape_at(64, device="h200"),
+        ]
         assert _told(_make(*landscapes), 8) == _told(_make(*landscapes[::-1]), 8)
 
     @KNOWLEDGE
@@ -148,7 +114,7 @@ class TestAsk:
         assert one.ask(3) + one.ask(3) == other.ask(6)
 
     def test_no_candidates_at_all(self) -> None:
-        transfer = Transfer(PROBLEM, [], [_landscape()])
+        transfer = Transfer(PROBLEM, [], [landscape_at()])
         assert (transfer.ask(3), transfer.peek(3), transfer.open_count) == ([], [], 0)
         assert transfer.expected_gain() == 0.0
 
@@ -169,37 +135,37 @@ class TestLearning:
 
     @pytest.mark.parametrize("best", [64, 256, 1024])
     def test_without_neighbours_it_finds_the_best_before_half_is_measured(self, best: int) -> None:
-        asked = _told(_make(), 25, lambda config: _time_us(config, best))
-        assert min(_time_us(config, best) for config in asked) == _time_us(_best(best), best)
+        asked = _told(_make(), 25, lambda config: time_us_of(config, best))
+        assert min(time_us_of(config, best) for config in asked) == time_us_of(best_at(best), best)
 
     def test_what_neighbours_say_together_is_corrected_by_measurements(self) -> None:
         """Every neighbour says 128 or 512; the first measurements tell which."""
         landscapes = [
-            _landscape(best, n=2**power) for best in (128, 512) for power in (18, 19, 21, 22)
+            landscape_at(best, n=2**power) for best in (128, 512) for power in (18, 19, 21, 22)
         ]
         for best in (128, 512):
             transfer = _make(*landscapes)
             for probe in (128, 512):
                 config = Config(BLOCK=probe, VEC=2, num_warps=2)
-                transfer.tell(config, _time_us(config, best))
-            assert transfer.ask(1) == [_best(best)]
+                transfer.tell(config, time_us_of(config, best))
+            assert transfer.ask(1) == [best_at(best)]
 
     def test_the_level_of_a_problem_is_its_own(self) -> None:
         """A problem a thousand times as large has other times and the same order."""
-        landscapes = [_landscape(128), _landscape(512, n=2**19)]
+        landscapes = [landscape_at(128), landscape_at(512, n=2**19)]
         one, large = _make(*landscapes), _make(*landscapes)
-        assert _told(one, 12) == _told(large, 12, lambda config: 1000 * _time_us(config))
+        assert _told(one, 12) == _told(large, 12, lambda config: 1000 * time_us_of(config))
         assert large.expected_gain() == pytest.approx(one.expected_gain(), abs=1e-9)
 
     def test_what_is_expected_follows_what_was_measured(self) -> None:
-        transfer = _make(_landscape(128))
+        transfer = _make(landscape_at(128))
         for config in CONFIGS:
-            transfer.tell(config, _time_us(config, 512))
+            transfer.tell(config, time_us_of(config, 512))
         expected = transfer.expected()
-        assert min(expected, key=expected.__getitem__) == _best(512)
-        assert expected[_best(512)] == 0.0
+        assert min(expected, key=expected.__getitem__) == best_at(512)
+        assert expected[best_at(512)] == 0.0
         for config in CONFIGS:
-            true = math.log(_time_us(config, 512) / _time_us(_best(512), 512))
+            true = math.log(time_us_of(config, 512) / time_us_of(best_at(512), 512))
             assert expected[config] == pytest.approx(min(true, 0.3), abs=0.1) or true > 0.3
 
     def test_the_time_told_last_counts(self) -> None:
@@ -213,10 +179,10 @@ class TestLearning:
 class TestNeighbours:
     @pytest.mark.parametrize("best", [64, 256, 1024])
     def test_it_starts_at_what_serves_a_neighbour(self, best: int) -> None:
-        transfer = _make(_landscape(best))
+        transfer = _make(landscape_at(best))
         assert transfer.neighbours == 1
-        assert transfer.ask(1) == [_best(best)]
-        assert all(_time_us(config, best) < 14 for config in transfer.ask(2))
+        assert transfer.ask(1) == [best_at(best)]
+        assert all(time_us_of(config, best) < 14 for config in transfer.ask(2))
 
     @pytest.mark.parametrize(
         ("near", "far"),
@@ -234,50 +200,50 @@ class TestNeighbours:
     def test_the_nearer_one_weighs_more(
         self, near: dict[str, int | str], far: dict[str, int | str], reverse: bool
     ) -> None:
-        nearer = _landscape(128, **near)  # type: ignore[arg-type]
-        farther = _landscape(1024, **far)  # type: ignore[arg-type]
+        nearer = landscape_at(128, **near)  # type: ignore[arg-type]
+        farther = landscape_at(1024, **far)  # type: ignore[arg-type]
         landscapes = [farther, nearer] if reverse else [nearer, farther]
-        assert _make(*landscapes).ask(1) == [_best(128)]
+        assert _make(*landscapes).ask(1) == [best_at(128)]
 
     def test_this_problem_from_before_weighs_most(self) -> None:
-        before, other = _landscape(512, n=2**20), _landscape(64, n=2**21)
-        assert _make(other, before).ask(1) == [_best(512)]
+        before, other = landscape_at(512, n=2**20), landscape_at(64, n=2**21)
+        assert _make(other, before).ask(1) == [best_at(512)]
 
     def test_many_outweigh_one_that_is_little_nearer(self) -> None:
-        many = [_landscape(512, n=2**22 + i) for i in range(5)]
-        assert _make(_landscape(128, n=2**21), *many).ask(1) == [_best(512)]
+        many = [landscape_at(512, n=2**22 + i) for i in range(5)]
+        assert _make(landscape_at(128, n=2**21), *many).ask(1) == [best_at(512)]
 
     @pytest.mark.parametrize("dims", [(("m", 2**20),), (("k", 2), ("n", 2**20)), ()])
     def test_sizes_of_other_names_do_not_count(self, dims: tuple[tuple[str, int], ...]) -> None:
-        one = _landscape(1024)
+        one = landscape_at(1024)
         transfer = _make(replace(one, problem=replace(one.problem, dims=dims)))
         assert transfer.neighbours == 0
         assert transfer.ask(8) == _make().ask(8)
 
     def test_what_is_too_far_does_not_count(self) -> None:
-        assert _make(_landscape(n=2**62, alignment="p4")).neighbours == 0
+        assert _make(landscape_at(n=2**62, alignment="p4")).neighbours == 0
 
     def test_configurations_that_are_no_candidates_do_not_count(self) -> None:
-        others = [Config(BLOCK=96, VEC=1, num_warps=1), Config(_best(256), SPLIT=1)]
-        assert _make(_landscape(configs=others)).neighbours == 0
-        assert _make(_landscape(configs=[*others, *CONFIGS])).neighbours == 1
+        others = [Config(BLOCK=96, VEC=1, num_warps=1), Config(best_at(256), SPLIT=1)]
+        assert _make(landscape_at(configs=others)).neighbours == 0
+        assert _make(landscape_at(configs=[*others, *CONFIGS])).neighbours == 1
 
     def test_configurations_that_failed_at_a_neighbour_disturb_nothing(self) -> None:
         known = CONFIGS[::2]
-        short = _landscape(512, configs=known)
-        failed = _landscape(512, failed=[config for config in CONFIGS if config not in known])
+        short = landscape_at(512, configs=known)
+        failed = landscape_at(512, failed=[config for config in CONFIGS if config not in known])
         assert _make(failed).ask(10) == _make(short).ask(10)
 
     def test_what_no_neighbour_knows_is_neither_best_nor_worst(self) -> None:
         known = [config for config in CONFIGS if config["num_warps"] != 8]
-        expected = _make(_landscape(configs=known)).expected()
+        expected = _make(landscape_at(configs=known)).expected()
         unknown = [expected[config] for config in CONFIGS if config not in known]
         assert min(expected.values()) < min(unknown)
         assert max(unknown) < max(expected.values())
 
     def test_what_is_known_of_half_the_space_is_used(self) -> None:
-        transfer = _make(_landscape(512, configs=[c for c in CONFIGS if c["VEC"] == 4]))
-        assert transfer.ask(1) == [_best(512)]
+        transfer = _make(landscape_at(512, configs=[c for c in CONFIGS if c["VEC"] == 4]))
+        assert transfer.ask(1) == [best_at(512)]
 
 
 class TestFailures:
@@ -288,7 +254,7 @@ class TestFailures:
         failing, calm = _make(*landscapes), _make(*landscapes)
         for transfer in (failing, calm):
             for config in CONFIGS[::9]:
-                transfer.tell(config, _time_us(config))
+                transfer.tell(config, time_us_of(config))
         broken = calm.peek(20)[::3]
         for config in broken:
             failing.tell(config, None)
@@ -296,33 +262,33 @@ class TestFailures:
         assert not set(broken) & set(failing.ask(1000))
 
     def test_one_that_was_asked_leaves_no_trace(self) -> None:
-        one, other = _make(_landscape()), _make(_landscape())
+        one, other = _make(landscape_at()), _make(landscape_at())
         (config,) = one.ask(1)
         one.tell(config, None)
         other.tell(config, None)
         assert one.ask(6) == other.ask(6)
 
     def test_where_all_fail_all_are_asked(self) -> None:
-        transfer = _make(_landscape())
+        transfer = _make(landscape_at())
         assert set(_told(transfer, 1000, lambda config: None)) == set(CONFIGS)
         assert transfer.expected_gain() == 0.0
 
     def test_what_is_no_candidate_teaches_nothing(self) -> None:
-        transfer = _make(_landscape())
+        transfer = _make(landscape_at())
         transfer.tell(Config(BLOCK=96, VEC=1, num_warps=1), 0.001)
         assert transfer.open_count == len(CONFIGS)
-        assert transfer.expected() == _make(_landscape()).expected()
+        assert transfer.expected() == _make(landscape_at()).expected()
 
 
 class TestExpectedGain:
     def test_surprise_widens_what_may_be(self) -> None:
         """Of two problems with the same neighbours, the one that is unlike them is not done."""
-        landscapes = [_landscape(128, n=2**power) for power in (19, 21, 22)]
+        landscapes = [landscape_at(128, n=2**power) for power in (19, 21, 22)]
         like, unlike = _make(*landscapes), _make(*landscapes)
         probes = [Config(BLOCK=128, VEC=vec, num_warps=warps) for vec in (2, 4) for warps in (2, 4)]
         for probe in probes:
-            like.tell(probe, _time_us(probe, 128))
-            unlike.tell(probe, 10 / _time_us(probe, 128))
+            like.tell(probe, time_us_of(probe, 128))
+            unlike.tell(probe, 10 / time_us_of(probe, 128))
         assert like.expected_gain() < 0.003 < unlike.expected_gain()
 
     @KNOWLEDGE
@@ -333,7 +299,7 @@ class TestExpectedGain:
         assert transfer.expected_gain() == math.inf
         for config in CONFIGS[1:]:
             assert 0.0 <= transfer.expected_gain() < math.inf or config is CONFIGS[1]
-            transfer.tell(config, _time_us(config))
+            transfer.tell(config, time_us_of(config))
         assert transfer.expected_gain() == 0.0
 
     @KNOWLEDGE
@@ -348,10 +314,10 @@ class TestExpectedGain:
 
     def test_a_neighbour_makes_it_smaller(self) -> None:
         """What is known of others leaves less to hope for once the best of them is measured."""
-        with_one, without = _make(_landscape()), _make()
+        with_one, without = _make(landscape_at()), _make()
         for transfer in (with_one, without):
-            for config in (_best(256), _best(1024), CONFIGS[0]):
-                transfer.tell(config, _time_us(config))
+            for config in (best_at(256), best_at(1024), CONFIGS[0]):
+                transfer.tell(config, time_us_of(config))
         assert with_one.expected_gain() < 0.1 * without.expected_gain()
 
     def test_what_is_under_way_is_not_counted_as_left(self) -> None:
@@ -373,12 +339,12 @@ class TestPeek:
             assert peeked.open_count == plain.open_count
             assert peeked.ask(size) == plain.ask(size) == ahead
             for config in ahead[1:]:  # one stays under way
-                peeked.tell(config, _time_us(config))
-                plain.tell(config, _time_us(config))
+                peeked.tell(config, time_us_of(config))
+                plain.tell(config, time_us_of(config))
         assert peeked.peek(3) == []
 
     def test_the_first_of_many_is_the_one_asked_alone(self) -> None:
-        transfer = _make(_landscape(128))
+        transfer = _make(landscape_at(128))
         _told(transfer, 3)
         assert transfer.peek(8)[:3] == transfer.peek(3)
 
@@ -390,7 +356,7 @@ class TestFinite:
         neighbours=st.integers(0, 1),
     )
     def test_no_time_breaks_the_numbers(self, times: list[float], neighbours: int) -> None:
-        transfer = _make(*[_landscape(128)][:neighbours])
+        transfer = _make(*[landscape_at(128)][:neighbours])
         for time_us in times:
             (config,) = transfer.ask(1)
             transfer.tell(config, time_us)
@@ -401,11 +367,11 @@ class TestFinite:
 
     @pytest.mark.filterwarnings("error")
     def test_a_neighbour_with_huge_times_breaks_nothing(self) -> None:
-        one = _landscape(512)
+        one = landscape_at(512)
         points = tuple(replace(point, time_us=1e15) for point in one.points[:30])
         transfer = _make(replace(one, points=points + one.points[30:]))
         assert all(map(math.isfinite, transfer.expected().values()))
-        assert transfer.ask(1) == [_best(512)]
+        assert transfer.ask(1) == [best_at(512)]
 
     @KNOWLEDGE
     def test_equal_times_break_nothing(self, landscapes: list[Landscape]) -> None:
