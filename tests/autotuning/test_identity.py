@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,7 +11,7 @@ import triton.language as tl
 from tunekit.autotuning.identity import kernel_hash, kernel_name
 from tunekit.kernels.source_hash import source_hash
 
-Load = Callable[..., ModuleType]
+Made = Callable[..., ModuleType]
 
 SOURCE = """
 import triton
@@ -36,24 +34,9 @@ def bare_kernel(x_ptr, BLOCK: tl.constexpr):
     tl.store(x_ptr + tl.arange(0, BLOCK), 1.0)
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Load:
-    def make(source: str, name: str = "theirs") -> ModuleType:
-        path = tmp_path / f"{name}.py"
-        path.write_text(source)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        made = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
-        return made
-
-    return make
-
-
-def test_a_kernel_is_its_module_and_its_name(load: Load) -> None:
+def test_a_kernel_is_its_module_and_its_name(module: Made) -> None:
     assert kernel_name(bare_kernel) == f"{__name__}:bare_kernel"
-    assert kernel_name(load(SOURCE).kernel) == "theirs:kernel"
+    assert kernel_name(module(SOURCE).kernel) == "theirs:kernel"
 
 
 def test_a_kernel_of_a_function_says_so() -> None:
@@ -99,21 +82,21 @@ def test_without_heuristics_the_hash_is_the_sources() -> None:
     ],
 )
 def test_the_hash_is_of_the_source_and_of_the_heuristics(
-    before: str, after: str, same: bool, load: Load
+    before: str, after: str, same: bool, module: Made
 ) -> None:
     assert before in SOURCE
-    first = kernel_hash(load(SOURCE, "one").kernel)
-    other = kernel_hash(load(SOURCE.replace(before, after), "other").kernel)
+    first = kernel_hash(module(SOURCE, "one").kernel)
+    other = kernel_hash(module(SOURCE.replace(before, after), "other").kernel)
     assert (first == other) is same
 
 
-def test_a_heuristic_may_be_a_function_or_anything_callable(load: Load) -> None:
+def test_a_heuristic_may_be_a_function_or_anything_callable(module: Made) -> None:
     source = SOURCE.replace(
         "@triton.heuristics",
         "def even(args):\n    return args['n'] % 2 == RULE\n\n\n@triton.heuristics",
     ).replace('lambda args: args["n"] % args["BLOCK"] == 0', "even")
     hashes = {
-        kernel_hash(load(source.replace("RULE", rule), f"with{rule}").kernel) for rule in "01"
+        kernel_hash(module(source.replace("RULE", rule), f"with{rule}").kernel) for rule in "01"
     }
     assert len(hashes) == 2
     from functools import partial

@@ -13,17 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunekit.core import space as module
+from tunekit.core.axis import Axis, Constraint
 from tunekit.core.config import Config
 from tunekit.core.device import Device
 from tunekit.core.expression import Expression
-from tunekit.core.space import (
-    MAX_FILE_BYTES,
-    Axis,
-    Constraint,
-    Space,
-    context,
-    shipped_spaces,
-)
+from tunekit.core.space import Space, context, shipped_spaces
+from tunekit.core.space_tables import MAX_FILE_BYTES
 from tunekit.errors import SpaceError
 
 DEVICE = Device(

@@ -133,7 +133,7 @@ class Live:
                 self._own = Arguments.like(args, kwargs, guarded=True)
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, NotImplementedError) as failure:  # no memory of its own to copy
+            except RuntimeError as failure:  # no memory of its own to copy
                 raise NothingTunedError(
                     f"{decorated.name}: its tensors cannot be copied: {one_line(failure)}"
                 ) from failure

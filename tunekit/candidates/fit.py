@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunekit.candidates.listed import Contents, Listed, Near
+from tunekit.core.axis import Axis
 from tunekit.core.config import Config
 from tunekit.core.problem import Problem
-from tunekit.core.space import Axis, Space
+from tunekit.core.space import Space
 from tunekit.errors import SpaceError, UsageError
 from tunekit.records import MAX_AXIS_VALUE
 from tunekit.store.fields import shown

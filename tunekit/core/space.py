@@ -19,26 +19,29 @@ facts. See `tunekit.core.expression` for what an expression may say.
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import keyword
 import math
 import os
-import reprlib
-import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunekit.core.axis import Axis, Constraint
 from tunekit.core.config import Config
 from tunekit.core.device import Device
-from tunekit.core.expression import FUNCTIONS, VALUE_LIMIT, Expression, ExpressionError
+from tunekit.core.expression import Expression, ExpressionError
+from tunekit.core.space_messages import listed, no_such, space_error, where_of
+from tunekit.core.space_tables import (
+    axes_of,
+    constraints_of,
+    defaults_of,
+    description_of,
+    document_of,
+    tables_of,
+    text_of,
+)
 from tunekit.errors import SpaceError
-from tunekit.printable import one_line
-
-MAX_FILE_BYTES = 64 * 1024
-"""Most bytes a space file may have."""
 
 MAX_POINTS = 1_000_000
 """Most points, valid or not, that `Space.configs` goes through."""
@@ -47,37 +50,6 @@ MAX_WORK = 500_000_000
 """Most characters of constraints that it computes: those of all of them, at each point."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_TABLES = ("axes", "default", "constraints", "description")
-_MAX_DOTS = 100
-_AXIS_FORMAT = "a list of positive integers or {from = .., to = ..}"
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One launch parameter and the values tried: positive, ascending, each once.
-
-    Raises:
-        SpaceError: the values are anything else.
-    """
-
-    name: str
-    values: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        ascending = all(low < high for low, high in itertools.pairwise(self.values))
-        if not (self.values and self.values[0] > 0 and ascending):
-            raise SpaceError(
-                f"axis {self.name}: expected positive integers, ascending, "
-                f"got {_shown(list(self.values))}"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """A named condition that a configuration must meet: the expression is not 0."""
-
-    name: str
-    expression: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +78,12 @@ class Space:
     def __post_init__(self) -> None:
         names = self.axis_names
         if not names or len(set(names)) < len(names):
-            raise _error(self.origin, "axes", f"expected distinct axes, got {_listed(names)}")
+            raise space_error(self.origin, "axes", f"expected distinct axes, got {listed(names)}")
         if self.defaults.keys() != set(names):
-            raise _error(
+            raise space_error(
                 self.origin,
                 "default",
-                f"expected a value for each of {_listed(names)}, got {_listed(self.defaults)}",
+                f"expected a value for each of {listed(names)}, got {listed(self.defaults)}",
             )
 
     @classmethod
@@ -126,7 +98,7 @@ class Space:
             path, origin = Path(text), text
         else:
             path, origin = _shipped_path(text), f"spaces/{text}.toml"
-        return cls.parse(_read(path, origin), origin, path.stem)
+        return cls.parse(text_of(path, origin), origin, path.stem)
 
     @classmethod
     def parse(cls, text: str, origin: str, name: str) -> Space:
@@ -135,7 +107,7 @@ class Space:
         Raises:
             SpaceError: the text is not TOML, or says anything a space file may not.
         """
-        return cls.of(_document(text, origin), origin, name)
+        return cls.of(document_of(text, origin), origin, name)
 
     @classmethod
     def of(cls, document: Mapping[str, object], origin: str, name: str) -> Space:
@@ -144,15 +116,15 @@ class Space:
         Raises:
             SpaceError: it says anything a space file may not.
         """
-        tables = _tables(document, origin)
-        axes = _axes(tables["axes"], origin)
+        tables = tables_of(document, origin)
+        axes = axes_of(tables["axes"], origin)
         return cls(
             name=name,
             axes=axes,
-            defaults=_defaults(tables["default"], axes, origin),
-            constraints=_constraints(tables["constraints"], origin),
+            defaults=defaults_of(tables["default"], axes, origin),
+            constraints=constraints_of(tables["constraints"], origin),
             origin=origin,
-            description=_description(tables["description"], origin),
+            description=description_of(tables["description"], origin),
         )
 
     @property
@@ -180,11 +152,11 @@ class Space:
         names = {**context, **config}
         for constraint in self.constraints:
             if not self._holds(constraint, names):
-                raise _error(
+                raise space_error(
                     self.origin,
                     "default",
                     f"{config} violates {constraint.name} ({constraint.expression})"
-                    f"{_where(constraint.expression.names, names)}",
+                    f"{where_of(constraint.expression.names, names)}",
                 )
         return config
 
@@ -200,10 +172,10 @@ class Space:
         """
         self._check_context(context)
         if config.keys() != set(self.axis_names):
-            raise _error(
+            raise space_error(
                 self.origin,
                 "axes",
-                f"a configuration has {_listed(self.axis_names)}, got one with {_listed(config)}",
+                f"a configuration has {listed(self.axis_names)}, got one with {listed(config)}",
             )
         return self._first_violated({**context, **config})
 
@@ -219,10 +191,10 @@ class Space:
         """
         self._check_context(context)
         if self.size > MAX_POINTS:
-            raise _error(self.origin, "axes", f"they span more than {MAX_POINTS:,} points")
+            raise space_error(self.origin, "axes", f"they span more than {MAX_POINTS:,} points")
         length = sum(len(constraint.expression.text) for constraint in self.constraints)
         if self.size * length > MAX_WORK:
-            raise _error(
+            raise space_error(
                 self.origin,
                 "constraints",
                 f"{length} characters at each of {self.size} points take too long; leave values "
@@ -258,10 +230,10 @@ class Space:
         value = self._evaluate(key, expression, context)
         if value not in axis.values:
             where = f" ({expression})" if expression.names else ""
-            raise _error(
+            raise space_error(
                 self.origin,
                 key,
-                f"{value}{where} is not a value of the axis: {_listed(axis.values)}",
+                f"{value}{where} is not a value of the axis: {listed(axis.values)}",
             )
         return value
 
@@ -269,17 +241,17 @@ class Space:
         # `names` may bind more than is needed, but an unknown name must not hide behind an `or`.
         unknown = expression.names - names.keys()
         if unknown:
-            raise _error(self.origin, key, _unknown(min(unknown), "name", names))
+            raise space_error(self.origin, key, no_such(min(unknown), "name", names))
         try:
             return expression.evaluate(names)
         except ExpressionError as error:
-            where = _where(expression.names, names)
-            raise _error(self.origin, key, f"{error}{where}") from None
+            where = where_of(expression.names, names)
+            raise space_error(self.origin, key, f"{error}{where}") from None
 
     def _check_context(self, context: Mapping[str, int]) -> None:
         for name in self.axis_names:
             if name in context:
-                raise _error(
+                raise space_error(
                     self.origin,
                     f"axes.{name}",
                     "a dim or a device fact has this name; rename the axis or the dim",
@@ -288,11 +260,11 @@ class Space:
     def _nothing_left(self, rejected: Counter[str], context: Mapping[str, int]) -> SpaceError:
         counts = ", ".join(f"{name} rejected {count}" for name, count in rejected.most_common())
         used = {name for c in self.constraints if c.name in rejected for name in c.expression.names}
-        return _error(
+        return space_error(
             self.origin,
             "",
             f"constraints leave no configuration of {self.size}: {counts}"
-            f"{_where(used & context.keys(), context)}",
+            f"{where_of(used & context.keys(), context)}",
         )
 
 
@@ -311,7 +283,7 @@ def context(dims: Mapping[str, int], itemsize: int, device: Device) -> dict[str,
     for name in dims:
         if name in known:
             raise SpaceError(
-                f"dim {name}: the name is taken in search spaces ({_listed(known)}); rename the dim"
+                f"dim {name}: the name is taken in search spaces ({listed(known)}); rename the dim"
             )
     return {**dims, **known}
 
@@ -328,193 +300,7 @@ def _shipped_path(name: str) -> Path:
     shipped = shipped_spaces()
     if name not in shipped:
         raise SpaceError(
-            f"{_unknown(name, 'search space', shipped)}; a file is named by its path, "
+            f"{no_such(name, 'search space', shipped)}; a file is named by its path, "
             "such as ./space.toml"
         )
     return shipped[name]
-
-
-def _read(path: Path, origin: str) -> str:
-    """The text of a file, of which no more than the limit is read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise _error(origin, "", f"cannot be read: {reason}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise _error(origin, "", f"expected at most {MAX_FILE_BYTES} bytes, the file has more")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _error(origin, "", f"expected UTF-8 text, byte {error.start} is none") from None
-
-
-def _tables(document: Mapping[str, object], origin: str) -> dict[str, object]:
-    """The top-level values of a space file, the optional ones filled in."""
-    for key in document:
-        if key not in _TABLES:
-            raise _error(origin, _key(key), _unknown(key, "key", _TABLES))
-    for key in ("axes", "default"):
-        if key not in document:
-            raise _error(origin, key, "the table is missing")
-    return {"constraints": {}, "description": "", **document}
-
-
-def _document(text: str, origin: str) -> dict[str, object]:
-    """What the TOML says, read in bounded time."""
-    if len(text) > MAX_FILE_BYTES:
-        raise _error(origin, "", f"expected at most {MAX_FILE_BYTES} characters, got more")
-    for number, line in enumerate(text.split("\n"), start=1):
-        # tomllib takes time quadratic in the parts of a dotted key: minutes for a full file.
-        if line.count(".") > _MAX_DOTS and not line.lstrip().startswith("#"):
-            raise _error(origin, f"line {number}", f"expected at most {_MAX_DOTS} dots, got more")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _error(origin, "", f"not valid TOML: {error}") from None
-    except ValueError:
-        # Python itself refuses integers of thousands of digits.
-        raise _error(origin, "", "not valid TOML: a number is too long") from None
-    except RecursionError:
-        raise _error(origin, "", "not valid TOML: nested too deeply") from None
-
-
-def _description(value: object, origin: str) -> str:
-    if not isinstance(value, str):
-        raise _error(origin, "description", f"expected a string, got {_shown(value)}")
-    return value
-
-
-def _table(value: object, key: str, origin: str) -> dict[str, object]:
-    """A table whose keys can stand as names in an expression."""
-    if not isinstance(value, dict):
-        raise _error(origin, key, f"expected a table, got {_shown(value)}")
-    for name in value:
-        if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-            raise _error(origin, f"{key}.{_key(name)}", "expected a name as in Python")
-    return value
-
-
-def _axes(value: object, origin: str) -> tuple[Axis, ...]:
-    table = _table(value, "axes", origin)
-    if not table:
-        raise _error(origin, "axes", "expected at least one axis")
-    return tuple(_axis(name, values, origin) for name, values in table.items())
-
-
-def _axis(name: str, value: object, origin: str) -> Axis:
-    key = f"axes.{name}"
-    if name in FUNCTIONS:
-        raise _error(origin, key, "this is a function of expressions; rename the axis")
-    if isinstance(value, dict):
-        return Axis(name, _powers_of_two(value, key, origin))
-    if not isinstance(value, list) or not value or not all(map(_is_positive_integer, value)):
-        raise _error(origin, key, f"expected {_AXIS_FORMAT}, got {_shown(value)}")
-    values = tuple(sorted(set(value)))
-    if len(values) < len(value):
-        repeated = next(entry for entry, count in Counter(value).items() if count > 1)
-        raise _error(origin, key, f"expected each value once, got {repeated} more than once")
-    return Axis(name, values)
-
-
-def _powers_of_two(table: dict[str, object], key: str, origin: str) -> tuple[int, ...]:
-    """The powers of two that `{from = .., to = ..}` stands for."""
-    if table.keys() != {"from", "to"}:
-        raise _error(origin, key, f"expected {_AXIS_FORMAT}, got {_shown(table)}")
-    first = _power_of_two(table["from"], f"{key}.from", origin)
-    last = _power_of_two(table["to"], f"{key}.to", origin)
-    if first > last:
-        raise _error(origin, key, f"expected from <= to, got from {first} to {last}")
-    return tuple(1 << bit for bit in range(first.bit_length() - 1, last.bit_length()))
-
-
-def _power_of_two(value: object, key: str, origin: str) -> int:
-    if isinstance(value, int) and _is_positive_integer(value) and value.bit_count() == 1:
-        return value
-    raise _error(origin, key, f"expected a power of two, got {_shown(value)}")
-
-
-def _is_positive_integer(value: object) -> bool:
-    # A bool is an int in Python and not in a space file.
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < VALUE_LIMIT
-
-
-def _defaults(value: object, axes: tuple[Axis, ...], origin: str) -> dict[str, Expression]:
-    table = _table(value, "default", origin)
-    names = [axis.name for axis in axes]
-    for name in table:
-        if name not in names:
-            raise _error(origin, f"default.{_key(name)}", _unknown(name, "axis", names))
-    for name in names:
-        if name not in table:
-            raise _error(origin, f"default.{name}", "missing; every axis needs a default")
-    return {name: _default(table[name], f"default.{name}", origin) for name in names}
-
-
-def _default(value: object, key: str, origin: str) -> Expression:
-    if _is_positive_integer(value):
-        return Expression.parse(str(value))
-    return _expression(value, key, origin, "a positive integer or an expression in a string")
-
-
-def _constraints(value: object, origin: str) -> tuple[Constraint, ...]:
-    return tuple(
-        Constraint(
-            name, _expression(text, f"constraints.{name}", origin, "an expression in a string")
-        )
-        for name, text in _table(value, "constraints", origin).items()
-    )
-
-
-def _expression(value: object, key: str, origin: str, expected: str) -> Expression:
-    if not isinstance(value, str):
-        raise _error(origin, key, f"expected {expected}, got {_shown(value)}")
-    try:
-        return Expression.parse(value)
-    except ExpressionError as error:
-        raise _error(origin, key, str(error)) from None
-
-
-def _error(origin: str, key: str, what: str) -> SpaceError:
-    """`origin: key: what`, on one line whatever the file held."""
-    return SpaceError(one_line(": ".join(part for part in (origin, key, what) if part)))
-
-
-def _unknown(name: str, kind: str, known: Iterable[str]) -> str:
-    """No such name, the nearest one, and all there are."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-    return f"there is no {kind} {_key(name)}{hint}, expected one of: {_listed(known) or 'none'}"
-
-
-def _where(names: Iterable[str], values: Mapping[str, int]) -> str:
-    """The end of a message that says what the names stood for."""
-    pairs = _listed(f"{name}={values[name]}" for name in sorted(names))
-    return f", where {pairs}" if pairs else ""
-
-
-def _listed(items: Iterable[object]) -> str:
-    return ", ".join(map(str, items))
-
-
-class _Short(reprlib.Repr):
-    """A `repr` of bounded length and depth, of any value that TOML can hold."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        # `str` of an integer of thousands of digits raises.
-        return repr(x) if abs(x) < VALUE_LIMIT else "an integer beyond 63 bits"
-
-
-_SHORT = _Short()
-_SHORT.maxstring = _SHORT.maxother = 60
-
-
-def _shown(value: object) -> str:
-    return _SHORT.repr(value)
-
-
-def _key(name: str) -> str:
-    """A key as it is, unless it is long or would be misread."""
-    return name if name.isidentifier() and len(name) <= 60 else _shown(name)

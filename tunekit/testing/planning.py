@@ -12,7 +12,7 @@ from tunekit.kernels.kernel import Kernel
 from tunekit.kernels.plan import Launch
 from tunekit.planned import PlannedKernel
 
-_REFUSING = (TunekitError, ValueError, AssertionError, NotImplementedError, RuntimeError)
+_REFUSING = (TunekitError, ValueError, AssertionError, RuntimeError)
 """What is raised on purpose, or by PyTorch of a shape or layout; anything else is a mistake."""
 
 
